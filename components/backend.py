@@ -1,0 +1,119 @@
+"""The backend service: nginx on every chosen node's port 8080, which serves the content."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_docker as docker
+
+from components import PACKAGE
+from components.config import Node
+from components.rendering import render
+
+HEALTH_PATH = "/.swarm-site/health"
+CONFIGURATION = "/etc/swarm-site/nginx.conf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendArgs:
+    """Inputs of `Backend`. `nodes` are those that may serve; `memory` in MB; `mount` is the content's folder on each."""
+
+    nodes: Sequence[Node]
+    replicas: int
+    port: int
+    memory: int
+    image: pulumi.Input[str]
+    mount: pulumi.Input[str]
+    provider: docker.Provider
+    cluster: pulumi.Resource
+    ready: Sequence[pulumi.Resource]
+
+
+class Backend(pulumi.ComponentResource):
+    """Replicated nginx containers that serve the content on one port of their nodes.
+
+    Creates: the nginx configuration and the service. Does not: bring image or content to a node.
+    """
+
+    endpoints: pulumi.Output[Sequence[str]]
+    service: docker.Service
+
+    def __init__(self, name: str, args: BackendArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(f"{PACKAGE}:index:Backend", name, None, opts)
+        mount = pulumi.Output.from_input(args.mount)
+        policy: docker.ServiceUpdateConfigArgsDict = {
+            "parallelism": 1,
+            "order": "stop-first",
+            "monitor": "3s",
+            "delay": "0s",
+            "max_failure_ratio": "0.0",
+        }
+        template = render("backend/nginx.conf", root="@ROOT@", health_path=HEALTH_PATH)
+        configuration = docker.ServiceConfig(
+            f"{name}-nginx",
+            data_raw=mount.apply(lambda path: template.replace("@ROOT@", f"{path}/current")),
+            opts=self._on_cluster(args),
+        )
+        self.service = docker.Service(
+            f"{name}-service",
+            name=name,
+            labels=[{"label": "swarm-site", "value": name}],
+            task_spec={
+                "container_spec": self._container(name, args, configuration, mount),
+                "restart_policy": {"condition": "any", "delay": "1s", "window": "0s"},
+                "resources": {"limits": {"memory_bytes": args.memory * 1024 * 1024}},
+                "log_driver": {"name": "json-file", "options": {"max-size": "5m"}},
+            },
+            mode={"replicated": {"replicas": args.replicas}},
+            endpoint_spec={"ports": [{"target_port": 80, "published_port": args.port, "publish_mode": "host"}]},
+            update_config={**policy, "failure_action": "rollback"},
+            rollback_config={**policy, "failure_action": "pause", "monitor": "1s"},
+            converge_config={"delay": "1s", "timeout": "3m"},
+            opts=self._on_cluster(args, delete_before_replace=True),
+        )
+        self.endpoints = pulumi.Output.from_input([f"{node.address}:{args.port}" for node in args.nodes])
+        self.register_outputs({"endpoints": self.endpoints})
+
+    def _on_cluster(self, args: BackendArgs, *, delete_before_replace: bool | None = None) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(
+            parent=self,
+            provider=args.provider,
+            deleted_with=args.cluster,
+            delete_before_replace=delete_before_replace,
+            # A service needs a manager, and a task a node that has all it needs.
+            depends_on=[args.cluster, *args.ready],
+        )
+
+    def _container(
+        self, name: str, args: BackendArgs, configuration: docker.ServiceConfig, mount: pulumi.Output[str]
+    ) -> docker.ServiceTaskSpecContainerSpecArgsDict:
+        probe = f"http://127.0.0.1{HEALTH_PATH}"
+        return {
+            "image": args.image,
+            "commands": ["nginx", "-c", CONFIGURATION, "-g", "daemon off;"],
+            "hostname": "{{.Node.Hostname}}",
+            "labels": [{"label": "swarm-site.part", "value": name}],
+            "read_only": True,
+            "stop_signal": "SIGQUIT",
+            "stop_grace_period": "10s",
+            "sysctl": {},
+            "configs": [
+                {
+                    "config_id": configuration.id,
+                    "config_name": configuration.name,
+                    "file_name": CONFIGURATION,
+                    "file_mode": 0o444,
+                }
+            ],
+            "mounts": [
+                {"type": "bind", "source": mount, "target": mount, "read_only": True},
+                {"type": "tmpfs", "target": "/tmp"},  # noqa: S108
+            ],
+            "healthcheck": {
+                "tests": ["CMD-SHELL", f"wget -q -O /dev/null {probe} || curl -fsS -o /dev/null {probe}"],
+                "interval": "2s",
+                "timeout": "2s",
+                "retries": 3,
+                "start_period": "2s",
+            },
+        }

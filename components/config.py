@@ -1,0 +1,441 @@
+"""The settings of a stack: the only reader of `pulumi.Config`, typed, refused whole when any of them is wrong."""
+
+import hashlib
+import ipaddress
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pulumi
+import pulumi.runtime
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from components import PACKAGE
+
+PROJECT = Path(__file__).resolve().parent.parent
+FIRST_NODE_OFFSET = 10
+"""Node N has the network's address plus this plus N: core-01 in 192.168.56.0/24 is 192.168.56.11."""
+REDIRECTING_VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "DOCKER_API_VERSION")
+"""Environment variables that win over the docker provider's own arguments."""
+
+
+class SettingsError(pulumi.RunError):
+    """What is wrong with the settings, one line a fault: key, value, rule and a valid example."""
+
+
+def _host_label(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?", value):
+        raise ValueError("must be a lower case RFC 1123 host name of at most 42 letters, digits and inner hyphens")
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        network = ipaddress.IPv4Network(value)
+    except ValueError as error:
+        raise ValueError(f"must be an IPv4 network in CIDR notation ({error})") from None
+    if not network.is_private or not 16 <= network.prefixlen <= 28:
+        raise ValueError("must be a private IPv4 network of /16 to /28")
+    return value
+
+
+def _image(value: str) -> str:
+    if not re.fullmatch(
+        r"[a-z0-9][a-z0-9._/-]*(:[0-9]+/[a-z0-9._/-]+)?(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?", value
+    ):
+        raise ValueError("must be an image reference")
+    return value
+
+
+def _registry(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9._/-]+)?", value):
+        raise ValueError("must be a registry as host, host:port or host:port/path, without a scheme")
+    return value
+
+
+def _size(value: str) -> str:
+    if not re.fullmatch(r"[0-9]{1,6}[kmg]?", value):
+        raise ValueError("must be an nginx size: digits and k, m or g; 0 is no limit")
+    return value
+
+
+HostLabel = Annotated[str, AfterValidator(_host_label)]
+Cidr = Annotated[str, AfterValidator(_network)]
+ImageReference = Annotated[str, AfterValidator(_image)]
+Registry = Annotated[str, AfterValidator(_registry)]
+NginxSize = Annotated[str, AfterValidator(_size)]
+
+
+class Section(BaseModel):
+    """What all sections share: unknown keys are refused, values are not converted, nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class MachineSize(Section):
+    """The size of one machine, where it differs from the others."""
+
+    memory: int | None = Field(None, ge=384, le=262144, description="Memory in MB.", examples=[768])
+    cpus: int | None = Field(None, ge=1, le=64, description="Processors.", examples=[2])
+
+
+class MachinesSettings(Section):
+    """The machine set."""
+
+    provider: Literal["docker"] = Field(
+        "docker", description="Vagrant provider that makes the machines.", examples=["docker"]
+    )
+    count: int = Field(3, ge=1, le=200, description="Number of machines.", examples=[3])
+    memory: int = Field(512, ge=384, le=262144, description="Memory of each machine in MB.", examples=[512])
+    cpus: int = Field(1, ge=1, le=64, description="Processors of each machine.", examples=[1])
+    prefix: HostLabel = Field(
+        "core", description="First part of each machine's name: core-01, core-02 …", examples=["core"]
+    )
+    overrides: dict[str, MachineSize] = Field(
+        default_factory=dict,
+        description="Size of single machines, by name.",
+        examples=[{"core-02": {"memory": 768}}],
+    )
+
+
+class SwarmSettings(Section):
+    """The Docker Swarm."""
+
+    managers: int | None = Field(
+        None,
+        ge=1,
+        le=7,
+        description="Number of managers, odd; they are the first machines. Default: 3, or 1 below three machines.",
+        examples=[3],
+    )
+
+
+class ImagesSettings(Section):
+    """Where container images come from."""
+
+    nginx: ImageReference | None = Field(
+        None,
+        description="An nginx image for backends and proxies; without it one of at most 15 MB is built from Debian "
+        "packages. Looked for in the local Docker, in `images/`, at the mirror, at its registry.",
+        examples=["nginx:1.27-alpine"],
+    )
+    mirror: Registry | None = Field(
+        None, description="A registry mirror, tried before an image's own registry.", examples=["mirror.example:5000"]
+    )
+
+
+class ContentSettings(Section):
+    """The files that are served."""
+
+    folder: str = Field(
+        "site", min_length=1, description="Folder of the content, relative to the project.", examples=["site"]
+    )
+    keep: int = Field(3, ge=1, le=50, description="Earlier releases that stay on each node.", examples=[3])
+
+
+class BackendSettings(Section):
+    """The service that serves the content."""
+
+    replicas: int | None = Field(
+        None,
+        ge=1,
+        le=200,
+        description="Number of backends, one a node at most. Default: 2, or 1 on one machine.",
+        examples=[2],
+    )
+    port: int = Field(8080, ge=1, le=65535, description="Port of each backend on its node.", examples=[8080])
+    memory: int = Field(64, ge=16, le=65536, description="Memory limit of each backend in MB.", examples=[64])
+
+
+class ProxySettings(Section):
+    """The service that visitors talk to."""
+
+    replicas: int | None = Field(
+        None, ge=1, le=200, description="Number of proxies, one a node. Default: 2, or 1 on one machine.", examples=[2]
+    )
+    port: int = Field(80, ge=1, le=65535, description="Port of each proxy on its node.", examples=[80])
+    memory: int = Field(64, ge=16, le=65536, description="Memory limit of each proxy in MB.", examples=[64])
+    max_body_size: NginxSize = Field(
+        "0", description="Largest request body (nginx `client_max_body_size`); 0 is no limit.", examples=["0"]
+    )
+    connect_timeout_ms: int = Field(
+        500, ge=50, le=60000, description="Longest wait for a backend's connection, in ms.", examples=[500]
+    )
+    read_timeout_s: int = Field(
+        60, ge=1, le=3600, description="Longest silence of a backend in the middle of an answer, in s.", examples=[60]
+    )
+    fail_timeout_s: int = Field(
+        2, ge=1, le=600, description="How long a backend that failed is passed over, in s.", examples=[2]
+    )
+
+
+SECTIONS: Mapping[str, TypeAdapter[Any]] = {
+    "network": TypeAdapter(Cidr),
+    "machines": TypeAdapter(MachinesSettings),
+    "swarm": TypeAdapter(SwarmSettings),
+    "images": TypeAdapter(ImagesSettings),
+    "content": TypeAdapter(ContentSettings),
+    "backend": TypeAdapter(BackendSettings),
+    "proxy": TypeAdapter(ProxySettings),
+}
+DEFAULTS: Mapping[str, Any] = {"network": "192.168.56.0/24"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One node as the settings plan it. `memory` in MB."""
+
+    name: str
+    address: str
+    role: Literal["manager", "worker"]
+    proxy: bool
+    memory: int
+    cpus: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of a stack, checked, with every default filled in. `work` is the stack's folder, below the project's."""
+
+    stack: str
+    work: str
+    network: ipaddress.IPv4Network
+    release: str
+    machines: MachinesSettings
+    images: ImagesSettings
+    content: ContentSettings
+    backend: BackendSettings
+    proxy: ProxySettings
+    managers: int
+    backends: int
+    proxies: int
+    nodes: tuple[Node, ...]
+
+
+def load() -> Settings:
+    """Read and check the settings of the stack that runs.
+
+    Raises:
+        SettingsError: at least one setting is wrong; the message names all of them.
+    """
+    prefix = f"{PACKAGE}:"
+    values = {key.removeprefix(prefix): text for key, text in all_config().items() if key.startswith(prefix)}
+    return parse(pulumi.get_stack(), values, os.environ)
+
+
+def all_config() -> Mapping[str, str]:
+    """Every configuration value of the stack as text, whoever it belongs to.
+
+    `pulumi.Config` answers for keys that are known; only the whole map shows a key that nobody knows.
+    """
+    return {**pulumi.runtime.config.get_config_env(), **pulumi.runtime.config.CONFIG.get()}
+
+
+def parse(stack: str, values: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
+    """Check values as they stand in the stack file (objects as JSON text) and fill in the defaults.
+
+    Args:
+        stack: the stack's name.
+        values: text by key, keys without the project's name.
+        environment: the variables of this process.
+
+    Raises:
+        SettingsError: at least one value is wrong; the message names all of them.
+    """
+    faults = list(_environment_faults(environment)) + list(_stack_faults(stack))
+    sections: dict[str, Any] = {}
+    for key in values.keys() - SECTIONS.keys():
+        faults.append(_fault(key, values[key], f"is not a setting; settings are {', '.join(SECTIONS)}", None))
+    for key, adapter in SECTIONS.items():
+        try:
+            sections[key] = adapter.validate_python(_value(values[key]) if key in values else DEFAULTS.get(key, {}))
+        except ValidationError as error:
+            faults += [_section_fault(key, values.get(key, ""), adapter, dict(e)) for e in error.errors()]
+    for rule in RULES:
+        if all(name in sections for name in rule.__annotations__ if name != "return"):
+            faults += rule(**{name: sections[name] for name in rule.__annotations__ if name != "return"})
+    if faults:
+        raise SettingsError("the settings are refused:\n" + "\n".join(f"  - {fault}" for fault in faults))
+    return _settings(stack, sections)
+
+
+def _value(text: str) -> Any:
+    """A value as YAML had it: objects, numbers and booleans arrive as JSON text, anything else is a word."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _fault(key: str, value: object, rule: str, example: object) -> str:
+    hint = "" if example is None else f"; for example {json.dumps(example)}"
+    return f"{PACKAGE}:{key}: {json.dumps(value)} {rule}{hint}"
+
+
+def _section_fault(section: str, text: str, adapter: TypeAdapter[Any], error: dict[str, Any]) -> str:
+    path = ".".join([section, *(str(part) for part in error["loc"])])
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        return _fault(path, error["input"], "is not a setting of this section", None)
+    if not error["loc"]:
+        return _fault(path, error["input"], message, DEFAULTS.get(section))
+    return _fault(path, error["input"], message[0].lower() + message[1:], _example(adapter, error["loc"]))
+
+
+def _example(adapter: TypeAdapter[Any], location: tuple[str | int, ...]) -> object:
+    schema = adapter.json_schema()
+    field = schema.get("properties", {}).get(str(location[0]), {})
+    examples = field.get("examples") or [None]
+    return examples[0]
+
+
+def _environment_faults(environment: Mapping[str, str]) -> Iterator[str]:
+    for name in REDIRECTING_VARIABLES:
+        if environment.get(name):
+            yield (
+                f"environment variable {name}: {json.dumps(environment[name])} would redirect the docker provider "
+                f"away from this stack's swarm; run `unset {name}` first"
+            )
+
+
+def _stack_faults(stack: str) -> Iterator[str]:
+    try:
+        _host_label(stack)
+    except ValueError as error:
+        yield f'stack name: "{stack}" {error}; for example "dev"'
+
+
+def check_managers(machines: MachinesSettings, swarm: SwarmSettings) -> Iterator[str]:
+    """A quorum needs an odd number of managers, all of them machines of the set."""
+    count = swarm.managers
+    if count is None:
+        return
+    if count % 2 == 0:
+        yield _fault("swarm.managers", count, "must be odd: a quorum gains nothing from an even number", count - 1)
+    if count > machines.count:
+        yield _fault("swarm.managers", count, f"is more than the {machines.count} machines", _odd(machines.count))
+
+
+def check_addresses(network: str, machines: MachinesSettings) -> Iterator[str]:
+    """Every machine has an address of its own inside the network."""
+    room = ipaddress.IPv4Network(network).num_addresses - 2 - FIRST_NODE_OFFSET
+    if machines.count > room:
+        rule = f"machines do not fit into {network}, which has addresses for {room} after the first {FIRST_NODE_OFFSET}"
+        yield _fault("machines.count", machines.count, rule, max(room, 1))
+
+
+def check_overrides(machines: MachinesSettings) -> Iterator[str]:
+    """A size is given only for a machine that exists."""
+    names = [_node_name(machines, index) for index in range(machines.count)]
+    for name in machines.overrides.keys() - set(names):
+        yield _fault(
+            f"machines.overrides.{name}", name, f"is no machine of this stack ({names[0]} to {names[-1]})", names[0]
+        )
+
+
+def check_replicas(machines: MachinesSettings, backend: BackendSettings, proxy: ProxySettings) -> Iterator[str]:
+    """A port is published once a node, so a service has at most one task a node."""
+    for section, replicas in (("backend", backend.replicas), ("proxy", proxy.replicas)):
+        if replicas is not None and replicas > machines.count:
+            rule = f"needs as many machines, one a node, and there are {machines.count}"
+            yield _fault(f"{section}.replicas", replicas, rule, machines.count)
+
+
+def check_ports(backend: BackendSettings, proxy: ProxySettings) -> Iterator[str]:
+    """Proxy and backend may stand on one node, and both beside the node's own servers."""
+    if backend.port == proxy.port:
+        yield _fault("proxy.port", proxy.port, "is the backend's port too, and both may stand on one node", 80)
+    for section, port in (("backend", backend.port), ("proxy", proxy.port)):
+        if port in NODE_PORTS:
+            yield _fault(f"{section}.port", port, f"is taken on every node ({NODE_PORTS[port]})", port + 1000)
+
+
+def check_content(content: ContentSettings) -> Iterator[str]:
+    """The content folder exists and holds plain files that every tool can name."""
+    folder = PROJECT / content.folder
+    if not folder.is_dir():
+        yield _fault("content.folder", content.folder, "is no folder of the project", "site")
+        return
+    paths = sorted(folder.rglob("*"))
+    if not any(path.is_file() for path in paths):
+        yield _fault("content.folder", content.folder, "holds no file", "site")
+    for path in paths:
+        name = str(path.relative_to(folder))
+        if path.is_symlink() or not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            yield _fault("content.folder", f"{content.folder}/{name}", "is neither a plain file nor a folder", None)
+        elif re.search(r"[\x00-\x1f\x7f\\]", name) or name != name.encode(errors="replace").decode():
+            rule = "has a control character, a backslash or broken UTF-8 in its name"
+            yield _fault("content.folder", f"{content.folder}/{name}", rule, None)
+
+
+NODE_PORTS = {22: "ssh", 2377: "swarm control", 7946: "swarm gossip"}
+RULES: tuple[Callable[..., Iterator[str]], ...] = (
+    check_managers,
+    check_addresses,
+    check_overrides,
+    check_replicas,
+    check_ports,
+    check_content,
+)
+
+
+def _odd(count: int) -> int:
+    return count if count % 2 else count - 1
+
+
+def _node_name(machines: MachinesSettings, index: int) -> str:
+    return f"{machines.prefix}-{index + 1:02d}"
+
+
+def _settings(stack: str, sections: dict[str, Any]) -> Settings:
+    machines: MachinesSettings = sections["machines"]
+    network = ipaddress.IPv4Network(sections["network"])
+    managers = sections["swarm"].managers or _odd(min(3, machines.count))
+    proxies = sections["proxy"].replicas or min(2, machines.count)
+    return Settings(
+        stack=stack,
+        work=f".work/{stack}",
+        network=network,
+        release=folder_hash(PROJECT / sections["content"].folder),
+        machines=machines,
+        images=sections["images"],
+        content=sections["content"],
+        backend=sections["backend"],
+        proxy=sections["proxy"],
+        managers=managers,
+        backends=sections["backend"].replicas or min(2, machines.count),
+        proxies=proxies,
+        nodes=tuple(_plan(network, machines, managers, proxies)),
+    )
+
+
+def _plan(network: ipaddress.IPv4Network, machines: MachinesSettings, managers: int, proxies: int) -> Iterator[Node]:
+    first_proxy = min(1, machines.count - proxies)
+    for index in range(machines.count):
+        name = _node_name(machines, index)
+        size = machines.overrides.get(name, MachineSize(memory=None, cpus=None))
+        yield Node(
+            name=name,
+            address=str(network[FIRST_NODE_OFFSET + index + 1]),
+            role="manager" if index < managers else "worker",
+            proxy=first_proxy <= index < first_proxy + proxies,
+            memory=size.memory or machines.memory,
+            cpus=size.cpus or machines.cpus,
+        )
+
+
+def folder_hash(folder: Path) -> str:
+    """SHA-256 (hex) of a folder's file names and bytes, as `templates/content/release.sh` computes it on a node.
+
+    It is the hash of the lines `<sha256 of the file>  ./<path>` in byte order of the paths; modes and times do not count.
+    """
+    files = sorted(
+        (path for path in folder.rglob("*") if path.is_file()), key=lambda p: os.fsencode(p.relative_to(folder))
+    )
+    lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  ./{p.relative_to(folder)}\n" for p in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,0 +1,78 @@
+"""A container image by its content, delivered to every node; no node ever pulls."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_command as command
+
+from components import PACKAGE, remote
+from components.config import folder_hash
+from components.machines import Machine
+from components.rendering import TEMPLATES
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageArgs:
+    """Inputs of `Image`. Without a `source` (a reference), the recipe of the image's name is built."""
+
+    work: str
+    machines: Sequence[Machine]
+    source: str | None = None
+    mirror: str | None = None
+
+
+class Image(pulumi.ComponentResource):
+    """One image, made or found once on this machine and loaded on all nodes side by side, where it is missing.
+
+    Creates: one Command here, one a node. Does not: start a container of it.
+    """
+
+    reference: pulumi.Output[str]
+    outputs: pulumi.Output[Mapping[str, str]]
+    delivered: Mapping[str, command.local.Command]
+
+    def __init__(self, name: str, args: ImageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(f"{PACKAGE}:index:Image", name, None, opts)
+        identity = (
+            hashlib.sha256(args.source.encode()).hexdigest()
+            if args.source
+            else folder_hash(TEMPLATES / "images" / name)
+        )
+        reference = f"localhost/site/{name}:{identity[:12]}"
+        provided = remote.run(
+            f"{name}-image",
+            create="images/ensure.sh",
+            environment={
+                "WORK": args.work,
+                "IMAGE": reference,
+                "RECIPE": "" if args.source else f"templates/images/{name}",
+                "SOURCE": args.source or "",
+                "MIRROR": args.mirror or "",
+                "KEEP_ARCHIVE": "1",
+                "ARCHIVES": "images",
+                "LOG": f"{args.work}/{name}-image.log",
+            },
+            minutes=20,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.delivered = {
+            machine.node.name: remote.run(
+                f"{name}-image-{machine.node.name}",
+                create="images/deliver.sh",
+                delete="images/withdraw.sh",
+                environment={"WORK": args.work, "NODE": machine.node.name, "IMAGE": reference},
+                triggers=[machine.resource.id],
+                minutes=10,
+                opts=pulumi.ResourceOptions(
+                    parent=self,
+                    depends_on=[provided],  # the archive must be there before it is sent
+                    deleted_with=machine.resource,
+                ),
+            )
+            for machine in args.machines
+        }
+        self.reference = pulumi.Output.from_input(reference)
+        self.outputs = pulumi.Output.from_input({name: reference})
+        self.register_outputs({"reference": self.reference})

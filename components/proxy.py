@@ -1,0 +1,190 @@
+"""The proxies: their configuration, tested and reloaded in place, and the service on every chosen node's port 80."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_command as command
+import pulumi_docker as docker
+
+from components import PACKAGE, remote
+from components.config import ProxySettings
+from components.machines import Machine
+from components.rendering import render
+from components.swarm import PROXY_LABEL
+
+MOUNT = "/srv/swarm-site/proxy"
+STATE_PATH = "/.swarm-site/configuration"
+
+
+def configuration(settings: ProxySettings, endpoints: Sequence[str]) -> tuple[str, str]:
+    """The text of a proxy's nginx.conf and its state: the hash that the running nginx answers with."""
+
+    def text(state: str) -> str:
+        return render("proxy/nginx.conf", settings=settings, endpoints=endpoints, state_path=STATE_PATH, state=state)
+
+    state = _hash(text(""))[:12]
+    return text(state), state
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxySeedArgs:
+    """Inputs of `ProxySeed`. `machines` are those that will hold a proxy."""
+
+    work: str
+    machines: Sequence[Machine]
+    settings: ProxySettings
+
+
+class ProxySeed(pulumi.ComponentResource):
+    """What a proxy's node begins with: the configuration its peers serve, or a plain 502 page.
+
+    Creates: one Command a node. Does not: know any backend.
+    """
+
+    delivered: Mapping[str, command.local.Command]
+
+    def __init__(self, name: str, args: ProxySeedArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(f"{PACKAGE}:index:ProxySeed", name, None, opts)
+        text, _ = configuration(args.settings, [])
+        self.delivered = {
+            machine.node.name: remote.run(
+                f"{name}-{machine.node.name}",
+                create="proxy/seed.sh",
+                delete="proxy/remove.sh",
+                environment={"WORK": args.work, "NODE": machine.node.name, "CONFIGURATION": text},
+                triggers=[machine.resource.id],
+                minutes=5,
+                opts=pulumi.ResourceOptions(parent=self, deleted_with=machine.resource),
+            )
+            for machine in args.machines
+        }
+        self.register_outputs({})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxyArgs:
+    """Inputs of `Proxy`. `machines` are those that hold a proxy; `endpoints` become the upstream list."""
+
+    work: str
+    machines: Sequence[Machine]
+    settings: ProxySettings
+    endpoints: pulumi.Output[Sequence[str]]
+    image: pulumi.Input[str]
+    provider: docker.Provider
+    cluster: pulumi.Resource
+    backend: pulumi.Resource
+
+
+class Proxy(pulumi.ComponentResource):
+    """nginx on the host network of every chosen node, which passes visitors on to the backends.
+
+    Creates: the configuration on each node (a candidate, tested, made live by rename and reload), the global service, and
+    the wait for its tasks. Does not: decide which backend answers; nginx does, request by request.
+    """
+
+    url: pulumi.Output[str]
+    urls: pulumi.Output[Sequence[str]]
+
+    def __init__(self, name: str, args: ProxyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(f"{PACKAGE}:index:Proxy", name, None, opts)
+        rendered = args.endpoints.apply(lambda endpoints: configuration(args.settings, endpoints))
+        configured = [
+            remote.run(
+                f"{name}-{machine.node.name}",
+                create="proxy/configure.sh",
+                environment={
+                    "WORK": args.work,
+                    "NODE": machine.node.name,
+                    "IMAGE": args.image,
+                    "STATE_URL": f"http://127.0.0.1:{args.settings.port}{STATE_PATH}",
+                    "CONFIGURATION": rendered.apply(lambda pair: pair[0]),
+                    "STATE": rendered.apply(lambda pair: pair[1]),
+                },
+                triggers=[machine.resource.id],
+                minutes=5,
+                opts=pulumi.ResourceOptions(
+                    parent=self,
+                    depends_on=[args.backend],  # the upstream list names backends that are there
+                    deleted_with=machine.resource,
+                ),
+            )
+            for machine in args.machines
+        ]
+        specification = service_specification(name, args)
+        service = docker.Service(
+            f"{name}-service",
+            **specification,
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                provider=args.provider,
+                deleted_with=args.cluster,
+                delete_before_replace=True,
+                depends_on=[args.cluster, *configured],  # a proxy starts with the configuration that is wanted
+            ),
+        )
+        remote.run(
+            f"{name}-running",
+            create="swarm/running.sh",
+            environment={
+                "WORK": args.work,
+                "SERVICE": name,
+                "LABEL": PROXY_LABEL,
+                "PATIENCE": "120",
+                "SPEC": pulumi.Output.json_dumps(specification, sort_keys=True).apply(_hash),
+                "SERVICE_ID": service.id,
+            },
+            minutes=5,
+            opts=pulumi.ResourceOptions(parent=self, deleted_with=args.cluster),
+        )
+        port = "" if args.settings.port == 80 else f":{args.settings.port}"
+        urls = [f"http://{machine.node.address}{port}/" for machine in args.machines]
+        self.url = pulumi.Output.from_input(urls[0])
+        self.urls = pulumi.Output.from_input(urls)
+        self.register_outputs({"url": self.url, "urls": self.urls})
+
+
+def service_specification(name: str, args: ProxyArgs) -> dict[str, Any]:
+    """The inputs of the proxies' service, all of them known before it is made: their hash tells when it changes."""
+    probe = f"http://127.0.0.1:{args.settings.port}{STATE_PATH}"
+    policy = {"parallelism": 1, "monitor": "3s", "delay": "0s", "max_failure_ratio": "0.0"}
+    return {
+        "name": name,
+        "labels": [{"label": "swarm-site", "value": name}],
+        "task_spec": {
+            "container_spec": {
+                "image": args.image,
+                "commands": ["nginx", "-c", f"{MOUNT}/current/nginx.conf", "-g", "daemon off;"],
+                "labels": [{"label": "swarm-site.part", "value": name}],
+                "read_only": True,
+                "stop_signal": "SIGQUIT",
+                "stop_grace_period": "20s",
+                "sysctl": {},
+                "mounts": [
+                    {"type": "bind", "source": MOUNT, "target": MOUNT, "read_only": True},
+                    {"type": "tmpfs", "target": "/tmp"},  # noqa: S108
+                ],
+                "healthcheck": {
+                    "tests": ["CMD-SHELL", f"wget -q -O /dev/null {probe} || curl -fsS -o /dev/null {probe}"],
+                    "interval": "2s",
+                    "timeout": "2s",
+                    "retries": 3,
+                    "start_period": "2s",
+                },
+            },
+            "restart_policy": {"condition": "any", "delay": "1s", "window": "0s"},
+            "resources": {"limits": {"memory_bytes": args.settings.memory * 1024 * 1024}},
+            "log_driver": {"name": "json-file", "options": {"max-size": "5m"}},
+            "placement": {"constraints": [f"node.labels.{PROXY_LABEL}==true"]},
+            "networks_advanceds": [{"id": "host"}],
+        },
+        "mode": {"global_": True},
+        "update_config": {**policy, "order": "start-first", "failure_action": "rollback"},
+        "rollback_config": {**policy, "order": "start-first", "failure_action": "pause", "monitor": "1s"},
+    }

@@ -1,0 +1,56 @@
+set -euo pipefail
+# What the scripts of one stack share. Inputs: WORK (the stack's folder); NODE where a script works on one node.
+
+say() { printf '%s: %s\n' "${NODE:-this machine}" "$*"; }
+
+fail() {
+  printf '%s: %s\n' "${NODE:-this machine}" "$*" >&2
+  exit 1
+}
+
+# quote TEXT: TEXT as one word of any POSIX shell.
+quote() { printf "'%s'" "${1//\'/\'\\\'\'}"; }
+
+# on_node NAME COMMAND…: runs a command, or a function of this script, as root on node NAME; stdin is the caller's.
+# LIMIT=SECONDS before it bounds it.
+on_node() {
+  local node=$1 text="" word
+  shift
+  if declare -F "$1" >/dev/null; then text="$(declare -f);"; fi
+  for word; do text+=" $(quote "$word")"; done
+  timeout --foreground "${LIMIT:-0}" \
+    ssh -F "$WORK/machines/$node/ssh_config" "$node" "sudo bash -euo pipefail -c $(quote "$text")" 9>&-
+}
+
+# made NAME: this machine knows how to reach node NAME.
+made() { [[ -e $WORK/machines/$1/ssh_config ]]; }
+
+# answers NAME: node NAME answers within 5 s.
+answers() { made "$1" && LIMIT=5 on_node "$1" true </dev/null >/dev/null 2>&1; }
+
+# peers: the other nodes of today's settings, a name a line.
+peers() {
+  if [[ -e $WORK/nodes ]]; then awk -v self="${NODE:-}" '$1 != self { print $1 }' "$WORK/nodes"; fi
+}
+
+# wait_for SECONDS WHAT COMMAND…: until COMMAND succeeds; says every 10 s what it waits for; fails after SECONDS.
+wait_for() {
+  local limit=$1 what=$2 begin=$SECONDS told=0
+  shift 2
+  until "$@"; do
+    ((SECONDS - begin < limit)) || return 1
+    if ((SECONDS - begin >= told + 10)); then
+      told=$((SECONDS - begin))
+      say "waiting for $what, $told s"
+    fi
+    sleep 0.2
+  done
+}
+
+# take_lock FILE SECONDS: holds FILE's lock on descriptor 9 until this script ends, however it ends.
+take_lock() {
+  exec 9>"$1"
+  if flock -n 9; then return 0; fi
+  say "waiting for the lock $1"
+  flock -w "$2" 9 || fail "the lock $1 was not free within $2 s; see who holds it: fuser -v $1"
+}

@@ -1,0 +1,45 @@
+@% include "lib.sh" %@
+# Brings a proxy configuration to this node: a candidate that nginx itself has tested, made live by rename and reload.
+# Inputs: WORK, NODE, IMAGE, CONFIGURATION (text), STATE (its hash), STATE_URL (where a running proxy tells its state).
+
+proxies() { docker ps -q --filter label=swarm-site.part=proxy "$@"; }
+
+# make_live RELEASE, on the node, below the proxy's folder.
+make_live() {
+  ln -sfn "$1" current.new
+  mv -T current.new current
+  proxies | xargs -r docker kill -s HUP >/dev/null
+}
+
+# live STATE URL, on the node.
+live() { [[ $(curl -s --max-time 1 "$2") == "$1" ]]; }
+
+# change IMAGE STATE URL, on the node: the configuration on stdin.
+change() {
+  local root=/srv/swarm-site/proxy before try
+  umask 022
+  mkdir -p "$root/releases/$2"
+  cd "$root"
+  cat >"releases/$2/nginx.conf"
+  docker run --rm --network none --read-only --tmpfs /tmp -v "$root:$root:ro" --entrypoint nginx "$1" \
+    -t -q -c "$root/releases/$2/nginx.conf"
+  before=$(readlink current || true)
+  make_live "releases/$2"
+  if [[ -n $(proxies --filter health=healthy) ]]; then
+    for ((try = 0; try < 50; try++)); do
+      if live "$2" "$3"; then break; fi
+      sleep 0.2
+    done
+    if ! live "$2" "$3"; then
+      proxies | xargs -r -n 1 docker logs --tail 5 >&2
+      [[ -z $before ]] || make_live "$before"
+      echo "nginx did not take it over" >&2
+      exit 1
+    fi
+  fi
+  touch "releases/$2"
+  find releases -mindepth 1 -maxdepth 1 -printf '%T@ %p\n' | sort -rn | tail -n +5 | cut -d' ' -f2 | xargs -r rm -rf
+}
+
+words=$(on_node "$NODE" change "$IMAGE" "$STATE" "$STATE_URL" <<<"$CONFIGURATION" 2>&1) ||
+  fail "the proxy configuration is refused, the one before stays live: $words"

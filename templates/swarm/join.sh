@@ -1,0 +1,48 @@
+@% include "lib.sh" %@
+@% include "swarm/manager.sh" %@
+# Makes this node a member of the stack's swarm, drained, in its role; does nothing where it is one already.
+# Inputs: WORK, NODE, NODE_ADDRESS, ROLE (manager or worker).
+
+# swarm_request PATH BODY: POST to this node's Docker socket; the body, which may hold a token, goes through stdin alone.
+swarm_request() {
+  local answer
+  answer=$(on_node "$NODE" curl -sS --fail-with-body --unix-socket /var/run/docker.sock \
+    -H 'Content-Type: application/json' --data @- "http://docker/swarm/$1" <<<"$2" 2>&1) ||
+    fail "swarm $1 failed: $answer; run again: make up"
+}
+
+change_role() {
+  manager_among_peers || fail "no other manager answers, so this node can't become a $ROLE; run: make status"
+  on_node "$manager" docker node "$1" "$NODE" </dev/null >/dev/null
+  say "is a $ROLE now"
+}
+
+read -r state manages < <(on_node "$NODE" docker info -f '{{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}}' </dev/null)
+case $state:$ROLE:$manages in
+  active:manager:false) change_role promote && exit 0 ;;
+  active:worker:true) change_role demote && exit 0 ;;
+  active:*) exit 0 ;;
+  inactive:*) ;;
+  *) on_node "$NODE" docker swarm leave --force </dev/null >/dev/null ;;
+esac
+
+own="\"ListenAddr\":\"$NODE_ADDRESS:2377\",\"AdvertiseAddr\":\"$NODE_ADDRESS\",\"DataPathAddr\":\"$NODE_ADDRESS\",\"Availability\":\"drain\""
+if ! manager_among_peers; then
+  [[ ! -e $WORK/swarm ]] || fail "none of the swarm's managers answers, so nobody can let this node in; run: make repair"
+  if [[ $NODE == "$(awk 'NR == 1 { print $1 }' "$WORK/nodes")" ]]; then
+    swarm_request init "{$own}"
+    on_node "$NODE" docker info -f '{{.Swarm.Cluster.ID}}' </dev/null >"$WORK/swarm.new"
+    mv "$WORK/swarm.new" "$WORK/swarm"
+    say "started the swarm"
+    exit 0
+  fi
+  wait_for 180 "a manager to join" manager_among_peers || fail "no manager to join within 180 s; run again: make up"
+fi
+
+# One at a time: a quorum takes in one manager after another.
+take_lock "$WORK/locks/join" 120
+on_node "$manager" remove_entries "$NODE" </dev/null
+token=$(on_node "$manager" docker swarm join-token -q "$ROLE" </dev/null)
+remote=$(awk -v name="$manager" '$1 == name { print $2 }' "$WORK/nodes")
+swarm_request join "{$own,\"RemoteAddrs\":[\"$remote:2377\"],\"JoinToken\":\"$token\"}"
+say "joined through $manager after $SECONDS s"

@@ -1,0 +1,57 @@
+@% include "lib.sh" %@
+@% include "swarm/manager.sh" %@
+# Takes this node out of the swarm in turn: no other node leaves before all that stay are whole again.
+# Inputs: WORK, NODE; PPID is the plugin's process, the same for all Commands of a run.
+
+# missing NAME…, on a manager: what is not whole, a line each: a node that stays, or a service with too few tasks.
+missing() {
+  local name nodes
+  nodes=$(docker node ls --format '{{.Hostname}} {{.Status}} {{.Availability}} {{.ManagerStatus}}')
+  for name; do
+    grep -Eq "^$name Ready Active ?(Leader|Reachable)?$" <<<"$nodes" || echo "node $name"
+  done
+  docker service ls --format '{{.Name}} {{.Replicas}}' |
+    awk '{ split($2, tasks, "/"); if (tasks[1] < tasks[2]) print "service " $1 " (" $2 ")" }'
+}
+
+whole() { lacking=$(on_node "$manager" missing "${others[@]}" </dev/null 2>&1) && [[ -z $lacking ]]; }
+
+# drain NAME, on a manager: no new task there, and the ones there have ended, or 30 s have gone.
+drain() {
+  local try
+  docker node update --availability drain "$1" >/dev/null
+  for ((try = 0; try < 60; try++)); do
+    docker node ps "$1" --format '{{.CurrentState}}' | grep -q '^Running' || return 0
+    sleep 0.5
+  done
+}
+
+mkdir -p "$WORK/locks"
+if [[ -e $WORK/leaving && $(cat "$WORK/leaving") == "$PPID" ]]; then
+  say "the whole swarm goes; nothing to hand over"
+  exit 0
+fi
+take_lock "$WORK/locks/leave" 1800
+mapfile -t others < <(peers)
+
+if ! manager_among_peers; then
+  if ((${#others[@]} > 0)) && [[ -e $WORK/swarm ]] && living_manager "$NODE" >/dev/null; then
+    fail "is the last manager, and without it the swarm is lost; take the whole stack down (make down), or have three managers first"
+  fi
+  say "no other manager answers; nobody to tell that this node leaves"
+  rm -f "$WORK/swarm"
+  exit 0
+fi
+
+if answers "$NODE"; then
+  wait_for 300 "all others to be whole" whole ||
+    fail "can't leave: after 300 s these are not whole: ${lacking//$'\n'/, }; run: make status"
+  on_node "$manager" drain "$NODE" </dev/null
+  on_node "$manager" docker node demote "$NODE" </dev/null >/dev/null
+  on_node "$NODE" docker swarm leave --force </dev/null >/dev/null
+else
+  say "does not answer; its entry is taken out"
+fi
+on_node "$manager" remove_entries "$NODE" </dev/null ||
+  fail "left, but its entry is still in the swarm; look: make ssh NODE=$manager, then docker node ls"
+say "left after $SECONDS s"

@@ -1,0 +1,135 @@
+"""The Docker API over ssh: plain HTTP through `ssh … docker system dial-stdio`, one connection for one operation."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from provider import Call, PluginError
+
+# BatchMode: a question for a password would be asked where nobody can answer it.
+SSH_OPTIONS = ("-o", "ConnectTimeout=30", "-o", "BatchMode=yes", "-T")
+ANSWER_SECONDS = 60.0
+END_SECONDS = 2.0
+
+
+class NotFound(PluginError):
+    """The daemon answers, and has no such thing."""
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A Docker daemon that is reached through ssh."""
+
+    host: str
+    ssh_options: tuple[str, ...] = ()
+
+    @contextlib.contextmanager
+    def connect(self, call: Call) -> Iterator[Connection]:
+        """Opens a connection for one operation.
+
+        Args:
+            call: The operation; it owns the ssh process.
+
+        Raises:
+            PluginError: ssh could not be started.
+        """
+        connection = Connection(self, call)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def command(self) -> list[str]:
+        """Returns the ssh command line that talks to the daemon on its standard streams."""
+        url = urlsplit(self.host)
+        login = ["-l", url.username] if url.username else []
+        port = ["-p", str(url.port)] if url.port else []
+        target = [url.hostname or "", "--", "docker", "system", "dial-stdio"]
+        return ["ssh", *self.ssh_options, *SSH_OPTIONS, *login, *port, *target]
+
+
+class Connection:
+    """An open connection. Paths have no version: every daemon answers them with its newest one."""
+
+    def __init__(self, daemon: Daemon, call: Call) -> None:
+        """Starts ssh.
+
+        Args:
+            daemon: Where to.
+            call: The operation that owns the process.
+        """
+        self._daemon, self._call = daemon, call
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the connection
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self._ssh = call.processes.start(daemon.command(), stdin=theirs, stdout=theirs, stderr=self._said)
+            except OSError as error:
+                raise PluginError(f"error during connect: ssh can't be started: {error}") from error
+        ours.settimeout(min(ANSWER_SECONDS, max(call.deadline - time.monotonic(), 0.1)))
+        self._http = http.client.HTTPConnection("docker")
+        self._http.auto_open = 0
+        self._http.sock = ours
+
+    def get(self, path: str, **filters: list[str]) -> Any:
+        """Asks for something.
+
+        Args:
+            path: The API's path; its variable parts are quoted by the caller.
+            filters: The API's own filters.
+        """
+        return self.send("GET", path + (f"?filters={quote(json.dumps(filters))}" if filters else ""))
+
+    def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Sends a request and returns what the daemon says.
+
+        Raises:
+            NotFound: The daemon has no such thing.
+            PluginError: It can't be reached, or refuses.
+        """
+        try:
+            headers = {"Content-Type": "application/json"} if body is not None else {}
+            self._http.request(method, path, None if body is None else json.dumps(body), headers)
+            response = self._http.getresponse()
+            text = response.read()
+        except TimeoutError as error:
+            raise PluginError(f"the Docker daemon at {self._daemon.host} does not answer") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise PluginError(self._broken()) from error
+        answer = json.loads(text) if text else None
+        if response.status >= 400:
+            message = answer.get("message", "") if isinstance(answer, dict) else text.decode(errors="replace")
+            kind = NotFound if response.status == 404 else PluginError
+            raise kind(f"Error response from daemon: {message}")
+        return answer
+
+    def close(self) -> None:
+        """Ends ssh."""
+        self._http.close()
+        try:
+            self._ssh.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._ssh.kill()
+            self._ssh.wait()
+        self._call.processes.done(self._ssh)
+        self._said.close()
+
+    def _broken(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._ssh.wait(END_SECONDS)
+        self._said.seek(0)
+        said = self._said.read().decode(errors="replace").strip() or "it said nothing"
+        return (
+            f"error during connect: 'ssh {self._daemon.host}' ended with exit status {self._ssh.returncode}: {said}; "
+            "check that the host can be reached and that Docker 18.09 or later runs there"
+        )

@@ -1,0 +1,349 @@
+"""The `docker` plugin: swarm services and configs, as the official version 5.2.0 does them, over `ssh://` only.
+
+Nothing connects before a real create, read, update or delete, so previews are true with every host switched off.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+from daemon import Connection, Daemon, NotFound
+from provider import (
+    UNKNOWN,
+    Call,
+    Difference,
+    Engine,
+    Kind,
+    PartialFailure,
+    PluginError,
+    Processes,
+    Properties,
+    ResourceProvider,
+    ResourceType,
+    serve,
+)
+from pulumi.runtime.proto import provider_pb2_grpc
+from service import CONFIG, SERVICE, UNITS, Block, Problem, nanoseconds, sentence
+
+VERSION = "5.2.0"
+SETTINGS = {"host", "sshOpts", "version", "pluginDownloadURL"}
+SYSCTL = ("taskSpec", "containerSpec", "sysctl")
+FAILED_UPDATES = {
+    "paused": "service update paused",
+    "rollback_paused": "service rollback paused",
+    "rollback_completed": "service rollback completed",
+}
+ENDED_TASKS = {"complete", "shutdown", "failed", "rejected", "remove", "orphaned"}
+
+POLL_SECONDS = 0.5
+DELETE_SECONDS = 5.0
+UPDATE_ATTEMPTS = 3
+
+
+class DockerType(ResourceType):
+    """What services and configs have in common: a table of inputs and a name that is made up if left out."""
+
+    def __init__(self, table: Block, provider: DockerProvider) -> None:
+        """Works on one table.
+
+        Args:
+            table: The type's inputs.
+            provider: Who knows the daemon.
+        """
+        self.table = table
+        self.provider = provider
+
+    def check(self, name: str, inputs: Properties, olds: Properties, seed: bytes) -> tuple[Properties, list[str]]:
+        """Checks against the table, and names what has no name."""
+        problems = [sentence(name, problem) for problem in (*self.table.problems(inputs, ()), *self.rules(inputs))]
+        if inputs.get("name") is not None:
+            return inputs | {"__defaults": []}, problems
+        # Kept for as long as the resource lives; a replacement is asked about without the old inputs.
+        made_up = olds.get("name") if "name" in (olds.get("__defaults") or []) else None
+        return inputs | {"name": made_up or f"{name}-{random_hex(seed)}", "__defaults": ["name"]}, problems
+
+    def rules(self, inputs: Properties) -> Iterator[Problem]:
+        """Yields what no single property's type can tell."""
+        yield from ()
+
+    def difference(self, olds: Properties, inputs: Properties) -> Difference:
+        """Compares what is with what is planned."""
+        found = list(self.table.changes(olds, self.table.plan(inputs, olds), ()))
+        # A name that is fixed can't be taken by the new one before the old one gave it back.
+        named = "name" not in (inputs.get("__defaults") or [])
+        return Difference(
+            {path: kind for path, kind, _ in found}, frozenset(path for path, _, replaces in found if replaces), named
+        )
+
+    def preview(self, name: str, olds: Properties, inputs: Properties) -> tuple[str, Properties]:
+        """Knows everything but the id."""
+        return "", self.table.plan(inputs, olds)
+
+
+class Service(DockerType):
+    """`docker:index/service:Service`."""
+
+    def rules(self, inputs: Properties) -> Iterator[Problem]:
+        """A global service has no replicas, and there is no convergence to wait for."""
+        mode = inputs.get("mode")
+        if not isinstance(mode, dict) or mode.get("global") is not True:
+            return
+        conflict = "Conflicting configuration arguments."
+        if inputs.get("convergeConfig") is not None:
+            yield ("mode", "global"), f'{conflict} "mode.0.global": conflicts with converge_config.'
+            yield ("convergeConfig",), f'{conflict} "converge_config": conflicts with mode.0.global.'
+        if mode.get("replicated") is not None:
+            yield ("mode", "replicated"), f'{conflict} "mode.0.replicated": conflicts with mode.0.global.'
+
+    def difference(self, olds: Properties, inputs: Properties) -> Difference:
+        """Compares as the table says; an empty `sysctl` that Docker forgot is only mentioned beside other changes."""
+        difference = super().difference(olds, inputs)
+        if difference.changes and container(inputs).get("sysctl") == {} and "sysctl" not in container(olds):
+            difference.changes[SYSCTL] = Kind.ADD
+        return difference
+
+    def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
+        """Creates the service and, if asked to, waits until it runs; one that does not is taken away again."""
+        planned = SERVICE.plan(inputs, {})
+        with self.provider.daemon().connect(call) as docker:
+            identity = docker.send("POST", "/services/create", service_spec(planned))["ID"]
+            # Docker does not keep an empty map, and so the state does not either.
+            if container(planned).get("sysctl") == {}:
+                del container(planned)["sysctl"]
+            try:
+                converge(docker, call, identity, planned)
+            except NotConverged:
+                remove_service(docker, call, identity, planned)
+                raise
+            except PluginError as error:
+                # It is there, and would be in the way of the next attempt if nobody knew of it.
+                raise PartialFailure(str(error), identity, planned) from error
+        return identity, planned
+
+    def update(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> Properties:
+        """Updates the service and, if asked to, waits until all of it is new."""
+        planned = SERVICE.plan(inputs, olds)
+        with self.provider.daemon().connect(call) as docker:
+            send_update(docker, identity, service_spec(planned))
+            try:
+                converge(docker, call, identity, planned)
+            except PluginError as error:
+                call.engine.error(
+                    call.urn, f"sdk-v2/provider2.go:571: sdk.helper_schema: {error}: provider=docker@{VERSION}"
+                )
+                reason = f"updating {call.urn}: 1 error occurred:\n\t* {error}\n\n"
+                raise PartialFailure(reason, identity, planned) from error
+        return planned
+
+    def read(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> tuple[str, Properties, Properties]:
+        """Looks for the service by its id, then by its name."""
+        with self.provider.daemon().connect(call) as docker:
+            for known in filter(None, (identity, olds.get("name"))):
+                try:
+                    service = docker.get(f"/services/{known}")
+                except NotFound:
+                    continue
+                seen = SERVICE.from_api(service["Spec"])
+                return service["ID"], SERVICE.living(olds, seen), SERVICE.living(inputs, seen)
+        return "", {}, {}
+
+    def delete(self, call: Call, identity: str, olds: Properties) -> None:
+        """Removes the service and waits until its containers are gone."""
+        with self.provider.daemon().connect(call) as docker:
+            remove_service(docker, call, identity, olds)
+
+
+class ServiceConfig(DockerType):
+    """`docker:index/serviceConfig:ServiceConfig`. Nothing in it can be changed: every change makes a new one."""
+
+    def rules(self, inputs: Properties) -> Iterator[Problem]:
+        """The data come in one of two forms."""
+        if (inputs.get("data") is None) == (inputs.get("dataRaw") is None):
+            yield ("dataRaw",), "Set either 'dataRaw' or 'data' (base64)."
+
+    def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
+        """Creates the config."""
+        planned = CONFIG.plan(inputs, {})
+        data = planned.get("data") or base64.b64encode(planned["dataRaw"].encode()).decode()
+        with self.provider.daemon().connect(call) as docker:
+            return docker.send("POST", "/configs/create", CONFIG.to_api(planned) | {"Data": data})["ID"], planned
+
+    def update(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> Properties:
+        """Never comes to it, except after a failed create."""
+        return CONFIG.plan(inputs, olds)
+
+    def read(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> tuple[str, Properties, Properties]:
+        """Looks for the config by its id."""
+        with self.provider.daemon().connect(call) as docker:
+            try:
+                seen = CONFIG.from_api(docker.get(f"/configs/{identity}")["Spec"])
+            except NotFound:
+                return "", {}, {}
+        return identity, CONFIG.living(olds, seen), CONFIG.living(inputs, seen)
+
+    def delete(self, call: Call, identity: str, olds: Properties) -> None:
+        """Removes the config."""
+        with self.provider.daemon().connect(call) as docker:
+            try:
+                docker.send("DELETE", f"/configs/{identity}")
+            except NotFound:
+                return
+
+
+class NotConverged(PluginError):
+    """A service did not run as planned in its time."""
+
+
+def container(properties: Properties) -> Properties:
+    """Returns a service's container spec, empty if it is not known."""
+    task = properties.get("taskSpec")
+    spec = task.get("containerSpec") if isinstance(task, dict) else None
+    return spec if isinstance(spec, dict) else {}
+
+
+def random_hex(seed: bytes) -> str:
+    """Returns seven digits, the same ones for the same seed."""
+    return (hashlib.sha256(seed).hexdigest() if seed else secrets.token_hex(4))[:7]
+
+
+def service_spec(planned: Properties) -> dict[str, Any]:
+    """Returns the API's form of a service."""
+    spec: dict[str, Any] = SERVICE.to_api(planned)
+    mode = spec.get("Mode", {})
+    if "Global" in mode:
+        mode.pop("Replicated", None)
+    return spec
+
+
+def send_update(docker: Connection, identity: str, spec: dict[str, Any]) -> None:
+    """Sends a service's new spec; tries again if another change came in between."""
+    for attempt in range(1, UPDATE_ATTEMPTS + 1):
+        version = docker.get(f"/services/{identity}")["Version"]["Index"]
+        try:
+            docker.send("POST", f"/services/{identity}/update?version={version}", spec)
+            return
+        except PluginError as error:
+            if "update out of sequence" not in str(error) or attempt == UPDATE_ATTEMPTS:
+                raise
+
+
+def converge(docker: Connection, call: Call, identity: str, planned: Properties) -> None:
+    """Waits until every replica of a service runs its newest spec and the roll-out is over.
+
+    Raises:
+        NotConverged: It took longer than the convergence time.
+        PluginError: Docker paused it or rolled it back.
+    """
+    settings = planned.get("convergeConfig")
+    if settings is None:
+        return
+    limit = nanoseconds(settings["timeout"]) or 0
+    deadline = min(time.monotonic() + limit / UNITS["s"], call.deadline)
+    while True:
+        service = docker.get(f"/services/{identity}")
+        status = service.get("UpdateStatus") or {}
+        state = status.get("State", "")
+        if state in FAILED_UPDATES:
+            raise PluginError(f"{FAILED_UPDATES[state]}: {status.get('Message', '')}")
+        wanted = service["Spec"]["Mode"].get("Replicated", {}).get("Replicas", 0)
+        # An update's state is empty until Docker begins with it: only its newest tasks count.
+        tasks = docker.get("/tasks", **{"service": [identity], "desired-state": ["running"], "_up-to-date": ["true"]})
+        running = {task.get("Slot") for task in tasks if task["Status"]["State"] == "running"}
+        if len(running) == wanted and state in ("", "completed"):
+            return
+        call.engine.status(call.urn, f"{len(running)} of {wanted} replicas run")
+        if time.monotonic() > deadline:
+            raise NotConverged(f"Service with ID ({identity}) did not converge after {long_duration(limit)}")
+        time.sleep(POLL_SECONDS)
+
+
+def long_duration(length: int) -> str:
+    """Writes nanoseconds as Go does: `30s`, `3m0s`, `1h0m0s`."""
+    seconds = length / UNITS["s"]
+    hours, minutes = int(seconds // 3600), int(seconds // 60 % 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{seconds % 60:g}s"
+
+
+def remove_service(docker: Connection, call: Call, identity: str, planned: Properties) -> None:
+    """Removes a service and waits, bounded, until its tasks have ended."""
+    try:
+        tasks = docker.get("/tasks", service=[identity])
+        docker.send("DELETE", f"/services/{identity}")
+    except NotFound:
+        return
+    left = [task["ID"] for task in tasks if task["Status"]["State"] not in ENDED_TASKS]
+    grace = (nanoseconds(container(planned).get("stopGracePeriod") or "0s") or 0) / UNITS["s"]
+    deadline = min(time.monotonic() + grace + DELETE_SECONDS, call.deadline)
+    while left and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+        tasks = docker.get("/tasks", id=left)
+        left = [task["ID"] for task in tasks if task["Status"]["State"] not in ENDED_TASKS]
+
+
+class DockerProvider(ResourceProvider):
+    """The provider and its settings: `host` and `sshOpts`."""
+
+    def __init__(self, engine: Engine, processes: Processes) -> None:
+        """Serves the two types.
+
+        Args:
+            engine: Where log lines go.
+            processes: What has to end when the run is cancelled.
+        """
+        types = {
+            "docker:index/service:Service": Service(SERVICE, self),
+            "docker:index/serviceConfig:ServiceConfig": ServiceConfig(CONFIG, self),
+        }
+        super().__init__(VERSION, types, engine, processes)
+        self._daemon: Daemon | None = None
+
+    def check_config(self, inputs: Properties) -> list[str]:
+        """Accepts a host behind ssh and ssh's own options."""
+        problems = [
+            f"unknown provider setting '{key}': the bundled docker plugin knows host and sshOpts"
+            for key in inputs
+            if key not in SETTINGS and not key.startswith("__")
+        ]
+        host = inputs.get("host")
+        if host is not UNKNOWN and not (isinstance(host, str) and host.startswith("ssh://")):
+            problems.append(f"'host' is {host!r}: the bundled docker plugin needs an address like ssh://swarm-manager")
+        if inputs.get("sshOpts") is not UNKNOWN and ssh_options(inputs.get("sshOpts")) is None:
+            problems.append(f"'sshOpts' must be a list of strings; got {inputs.get('sshOpts')!r}")
+        return problems
+
+    def configure(self, inputs: Properties) -> None:
+        """Remembers where the daemon is."""
+        host, options = inputs.get("host"), ssh_options(inputs.get("sshOpts"))
+        self._daemon = Daemon(host, tuple(options or ())) if isinstance(host, str) else None
+
+    def daemon(self) -> Daemon:
+        """Returns the daemon that the settings name."""
+        if self._daemon is None:
+            raise PluginError("the docker provider has no 'host'")
+        return self._daemon
+
+
+def ssh_options(value: Any) -> list[str] | None:
+    """Returns ssh's options, which come as JSON; None if they are no list of strings."""
+    try:
+        options = json.loads(value) if isinstance(value, str) else value or []
+    except ValueError:
+        return None
+    fine = isinstance(options, list) and all(isinstance(option, str) for option in options)
+    return options if fine else None
+
+
+def register(server: grpc.Server, engine: Engine, processes: Processes) -> None:
+    """Adds this plugin to a server."""
+    provider_pb2_grpc.add_ResourceProviderServicer_to_server(DockerProvider(engine, processes), server)
+
+
+if __name__ == "__main__":
+    serve(register)

@@ -1,0 +1,173 @@
+"""The Python language host: runs the project's program with the interpreter that Pulumi.yaml names.
+
+The engine asks it to run the program once a preview or update. The program gets a process of its own
+(`program.py`), which talks to the engine itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+from google.protobuf import empty_pb2
+from provider import Engine, PluginError, Processes, reported, serve
+from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
+
+VERSION = "3.256.0"
+# The program showed its error itself; the engine need not say more.
+ERROR_WAS_SHOWN = 32
+ASK_SECONDS = 30
+INSTALLED = (
+    "import importlib.metadata as m, json, sys;"
+    "print(json.dumps({'version': sys.version.split()[0],"
+    " 'packages': sorted((d.metadata['Name'], d.version) for d in m.distributions())}))"
+)
+
+
+class Language(language_pb2_grpc.LanguageRuntimeServicer):
+    """The engine's side of the language host."""
+
+    def __init__(self, engine_address: str, processes: Processes) -> None:
+        """Serves one engine.
+
+        Args:
+            engine_address: What the program is to connect to.
+            processes: What has to end when the run is cancelled.
+        """
+        self.engine_address = engine_address
+        self.processes = processes
+
+    def GetPluginInfo(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> plugin_pb2.PluginInfo:
+        """Says which version this is."""
+        return plugin_pb2.PluginInfo(version=VERSION)
+
+    def GetRequiredPackages(
+        self, request: language_pb2.GetRequiredPackagesRequest, context: grpc.ServicerContext
+    ) -> language_pb2.GetRequiredPackagesResponse:
+        """Names none: the program's resources name the plugins they need, and both are installed."""
+        return language_pb2.GetRequiredPackagesResponse()
+
+    def GetRequiredPlugins(
+        self, request: language_pb2.GetRequiredPluginsRequest, context: grpc.ServicerContext
+    ) -> language_pb2.GetRequiredPluginsResponse:
+        """Names none, as above."""
+        return language_pb2.GetRequiredPluginsResponse()
+
+    def RuntimeOptionsPrompts(
+        self, request: language_pb2.RuntimeOptionsRequest, context: grpc.ServicerContext
+    ) -> language_pb2.RuntimeOptionsResponse:
+        """Asks nothing."""
+        return language_pb2.RuntimeOptionsResponse()
+
+    def Template(
+        self, request: language_pb2.TemplateRequest, context: grpc.ServicerContext
+    ) -> language_pb2.TemplateResponse:
+        """Has nothing to fill in."""
+        return language_pb2.TemplateResponse()
+
+    def InstallDependencies(
+        self, request: language_pb2.InstallDependenciesRequest, context: grpc.ServicerContext
+    ) -> Iterator[language_pb2.InstallDependenciesResponse]:
+        """Refuses: the environment is the set-up's business."""
+        with reported(context):
+            raise PluginError("this language host installs nothing: the project's own set-up makes the environment")
+        yield language_pb2.InstallDependenciesResponse()
+
+    def About(
+        self, request: language_pb2.AboutRequest, context: grpc.ServicerContext
+    ) -> language_pb2.AboutResponse:
+        """Names the program's interpreter."""
+        with reported(context):
+            python = interpreter(request.info)
+            version = installed(python)["version"]
+            return language_pb2.AboutResponse(executable=str(python), version=version)
+
+    def GetProgramDependencies(
+        self, request: language_pb2.GetProgramDependenciesRequest, context: grpc.ServicerContext
+    ) -> language_pb2.GetProgramDependenciesResponse:
+        """Lists what is installed beside the program."""
+        with reported(context):
+            packages = installed(interpreter(request.info))["packages"]
+            dependencies = [language_pb2.DependencyInfo(name=name, version=version) for name, version in packages]
+            return language_pb2.GetProgramDependenciesResponse(dependencies=dependencies)
+
+    def Run(self, request: language_pb2.RunRequest, context: grpc.ServicerContext) -> language_pb2.RunResponse:
+        """Runs the program to its end."""
+        with reported(context):
+            python = interpreter(request.info)
+            settings = {
+                "monitor": request.monitor_address,
+                "engine": self.engine_address,
+                "organization": request.organization,
+                "project": request.project,
+                "stack": request.stack,
+                "root_directory": request.info.root_directory,
+                "parallel": request.parallel,
+                "dry_run": request.dryRun,
+            }
+            environment = os.environ | {
+                "PULUMI_CONFIG": json.dumps(dict(request.config)),
+                "PULUMI_CONFIG_SECRET_KEYS": json.dumps(list(request.configSecretKeys)),
+                "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+                "VIRTUAL_ENV": str(python.parent.parent),
+            }
+            environment.pop("PYTHONHOME", None)
+            program = Path(request.info.program_directory) / request.info.entry_point
+            runner = Path(__file__).with_name("program.py")
+            process = self.processes.start(
+                [str(python), "-u", str(runner), json.dumps(settings), str(program), *request.args],
+                cwd=request.pwd,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+            )
+            try:
+                code = process.wait()
+            finally:
+                self.processes.done(process)
+        if code == ERROR_WAS_SHOWN:
+            return language_pb2.RunResponse(bail=True)
+        if code:
+            return language_pb2.RunResponse(error=f"Program exited with non-zero exit code: {code}")
+        return language_pb2.RunResponse()
+
+    def Cancel(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> empty_pb2.Empty:
+        """Ends the program."""
+        self.processes.end_all()
+        return empty_pb2.Empty()
+
+
+def interpreter(info: language_pb2.ProgramInfo) -> Path:
+    """Returns the Python of the project's `runtime.options.virtualenv`.
+
+    Raises:
+        PluginError: The option is missing, or there is no Python there.
+    """
+    folder = dict(info.options.items()).get("virtualenv")
+    if not folder:
+        raise PluginError("Pulumi.yaml has no 'runtime.options.virtualenv': this language host needs it")
+    python = Path(info.root_directory, str(folder), "bin", "python")
+    if not python.is_file():
+        raise PluginError(f"there is no '{python}', which Pulumi.yaml's 'runtime.options.virtualenv' asks for")
+    return python
+
+
+def installed(python: Path) -> dict[str, object]:
+    """Asks an interpreter for its version and packages."""
+    answer = subprocess.run([python, "-c", INSTALLED], capture_output=True, timeout=ASK_SECONDS)
+    if answer.returncode:
+        raise PluginError(f"'{python}' does not work: {answer.stderr.decode(errors='replace').strip()}")
+    return json.loads(answer.stdout)
+
+
+def register(server: grpc.Server, engine: Engine, processes: Processes) -> None:
+    """Adds the language host to a server."""
+    language_pb2_grpc.add_LanguageRuntimeServicer_to_server(Language(sys.argv[-1], processes), server)
+
+
+if __name__ == "__main__":
+    serve(register)

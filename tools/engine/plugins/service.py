@@ -1,0 +1,530 @@
+"""The inputs of the docker plugin's resources as tables: types, rules, defaults, and their names in the Docker API.
+
+One table serves all: it checks a program's inputs, plans what will be, finds what changes, writes the API's form of
+a resource and reads it back. What is in no table is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from provider import UNKNOWN, Kind, Path, Properties, Value, path_text
+
+Change = tuple[Path, Kind.ValueType, bool]
+Problem = tuple[Path, str]
+
+UNITS = {"ns": 1, "us": 1000, "µs": 1000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+
+
+class Type(ABC):
+    """The type of a property."""
+
+    @abstractmethod
+    def problems(self, value: Value, path: Path) -> Iterator[Problem]:
+        """Yields what is wrong with a known value."""
+
+    @abstractmethod
+    def changes(self, old: Value, new: Value, path: Path) -> Iterator[tuple[Path, Kind.ValueType, bool]]:
+        """Yields what differs; a bool says whether it makes a new resource."""
+
+    def plan(self, new: Value, old: Value) -> Value:
+        """Returns the new value with what was left out filled in."""
+        return new
+
+    def to_api(self, value: Value) -> Any:
+        """Returns the API's form; None is not sent."""
+        return value
+
+    def from_api(self, value: Any) -> Value:
+        """Returns the property's form of an API's value."""
+        return value
+
+
+@dataclass(frozen=True)
+class Scalar(Type):
+    """A single value. One that is not set counts as empty, so that setting it is an update."""
+
+    python: type
+    words: str
+    fault: Callable[[Any], str | None] = lambda value: None
+    write: Callable[[Any], Any] = lambda value: value
+    parse: Callable[[Any], Any] = lambda value: value
+
+    def problems(self, value: Value, path: Path) -> Iterator[Problem]:
+        """Checks the type and the rule."""
+        if not isinstance(value, self.python) or (self.python is int and isinstance(value, bool)):
+            yield path, f"must be {self.words}; got {value!r}."
+        elif fault := self.fault(value):
+            yield path, fault
+
+    def changes(self, old: Value, new: Value, path: Path) -> Iterator[Change]:
+        """Compares two values."""
+        if old != new and (old or new):
+            yield path, Kind.DELETE if new is None else Kind.UPDATE, False
+
+    def to_api(self, value: Value) -> Any:
+        """Writes the value."""
+        return self.write(value)
+
+    def from_api(self, value: Any) -> Value:
+        """Reads the value."""
+        return self.parse(value)
+
+
+@dataclass(frozen=True)
+class Many(Type):
+    """A list, or a set: a list whose order means nothing."""
+
+    item: Type
+    ordered: bool = True
+    write: Callable[[list[Any]], Any] = lambda items: items
+    parse: Callable[[Any], list[Any]] = lambda value: list(value)
+
+    def problems(self, value: Value, path: Path) -> Iterator[Problem]:
+        """Checks each item."""
+        if not isinstance(value, list):
+            yield path, f"must be a list; got {value!r}."
+            return
+        for i, item in enumerate(value):
+            if item is not UNKNOWN:
+                yield from self.item.problems(item, (*path, i))
+
+    def changes(self, old: Value, new: Value, path: Path) -> Iterator[Change]:
+        """Compares item by item."""
+        if not old and not new:
+            return
+        if not old or not new:
+            yield path, Kind.ADD if new else Kind.DELETE, False
+            return
+        if new is UNKNOWN:
+            yield path, Kind.UPDATE, False
+            return
+        if not self.ordered and same_items(old, new):
+            return
+        for i in range(max(len(old), len(new))):
+            if i >= len(new) or i >= len(old):
+                yield (*path, i), Kind.ADD if i < len(new) else Kind.DELETE, False
+            else:
+                yield from self.item.changes(old[i], new[i], (*path, i))
+
+    def plan(self, new: Value, old: Value) -> Value:
+        """Plans each item, by position."""
+        olds = old if isinstance(old, list) else []
+        return [self.item.plan(item, olds[i] if i < len(olds) else None) for i, item in enumerate(new)]
+
+    def to_api(self, value: Value) -> Any:
+        """Writes each item."""
+        return self.write([self.item.to_api(item) for item in value])
+
+    def from_api(self, value: Any) -> Value:
+        """Reads each item."""
+        return [self.item.from_api(item) for item in self.parse(value)]
+
+
+@dataclass(frozen=True)
+class TextMap(Type):
+    """A map of strings."""
+
+    write: Callable[[dict[str, str]], Any] = lambda items: items
+    parse: Callable[[Any], dict[str, str]] = lambda value: dict(value)
+
+    def problems(self, value: Value, path: Path) -> Iterator[Problem]:
+        """Checks each value."""
+        if not isinstance(value, dict):
+            yield path, f"must be a map of strings; got {value!r}."
+            return
+        for key, item in value.items():
+            if item is not UNKNOWN:
+                yield from TEXT.problems(item, (*path, key))
+
+    def changes(self, old: Value, new: Value, path: Path) -> Iterator[Change]:
+        """Compares key by key."""
+        if new is UNKNOWN or (new and not old):
+            yield path, Kind.UPDATE if old else Kind.ADD, False
+            return
+        old, new = old or {}, new or {}
+        for key in sorted(old.keys() | new.keys()):
+            if key not in new or key not in old:
+                yield (*path, key), Kind.ADD if key in new else Kind.DELETE, False
+            elif old[key] != new[key]:
+                yield (*path, key), Kind.UPDATE, False
+
+    def to_api(self, value: Value) -> Any:
+        """Writes the map."""
+        return self.write(value)
+
+    def from_api(self, value: Any) -> Value:
+        """Reads the map."""
+        return self.parse(value)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One property of a block."""
+
+    type: Type
+    api: str = ""
+    default: Value = None
+    required: bool = False
+    kept: bool = False  # left out of the program, it stays as it was
+    replaces: bool = False  # a change makes a new resource
+    unset: Any = None  # what the API is told where it is left out
+
+
+@dataclass(frozen=True)
+class Block(Type):
+    """A group of named properties."""
+
+    fields: Mapping[str, Field]
+
+    def problems(self, value: Value, path: Path) -> Iterator[Problem]:
+        """Checks each property, refuses unknown ones and misses required ones."""
+        if not isinstance(value, dict):
+            yield path, f"must be a group of properties; got {value!r}."
+            return
+        for key, item in value.items():
+            if key not in self.fields and not key.startswith("__"):
+                known = ", ".join(sorted(self.fields))
+                yield (*path, key), f"Unknown input '{key}': the bundled docker plugin knows {known} here."
+            elif key in self.fields and item is not UNKNOWN and item is not None:
+                yield from self.fields[key].type.problems(item, (*path, key))
+        for key, field in self.fields.items():
+            if field.required and value.get(key) is None:
+                yield (*path, key), f"'{key}' is missing."
+
+    def changes(self, old: Value, new: Value, path: Path) -> Iterator[Change]:
+        """Compares property by property."""
+        if old is None or new is None or new is UNKNOWN:
+            if old is not new:
+                yield path, Kind.ADD if old is None else Kind.DELETE if new is None else Kind.UPDATE, False
+            return
+        for key, field in self.fields.items():
+            for where, kind, replaces in field.type.changes(old.get(key), new.get(key), (*path, key)):
+                yield where, kind, replaces or field.replaces
+
+    def plan(self, new: Value, old: Value) -> Value:
+        """Fills in defaults, and what stays as it was."""
+        olds = old if isinstance(old, dict) else {}
+        planned: Properties = {}
+        for key, field in self.fields.items():
+            value = new.get(key)
+            if value is UNKNOWN:
+                planned[key] = UNKNOWN
+            elif value is not None:
+                planned[key] = field.type.plan(value, olds.get(key))
+            elif field.kept and olds.get(key) is not None:
+                planned[key] = olds[key]
+            elif field.default is not None:
+                planned[key] = field.default
+        return planned
+
+    def to_api(self, value: Value) -> Any:
+        """Writes each property that has a place in the API."""
+        result: dict[str, Any] = {}
+        for key, field in self.fields.items():
+            item = value.get(key)
+            written = field.unset if item is None else field.type.to_api(item)
+            if written is not None and field.api:
+                *parents, last = field.api.split(".")
+                group = result
+                for parent in parents:
+                    group = group.setdefault(parent, {})
+                group[last] = written
+        return result
+
+    def from_api(self, value: Any) -> Value:
+        """Reads each property that has a place in the API."""
+        result: Properties = {}
+        for key, field in self.fields.items():
+            item = value
+            for step in field.api.split(".") if field.api else ():
+                item = item.get(step) if isinstance(item, dict) else None
+            if field.api and item is not None:
+                result[key] = field.type.from_api(item)
+        return result
+
+    def living(self, known: Properties, seen: Properties) -> Properties:
+        """Returns what the state should say of a resource, in the state's own words where they mean the same.
+
+        Args:
+            known: What the state says, or what the program asked for.
+            seen: What `from_api` found.
+        """
+        result = {key: value for key, value in known.items() if key.startswith("__")}
+        for key, field in self.fields.items():
+            old, new = known.get(key), seen.get(key)
+            if not field.api or (old is not None and not any(field.type.changes(old, new, ()))):
+                result |= {key: old} if old is not None else {}
+            elif isinstance(field.type, Block) and isinstance(old, dict) and isinstance(new, dict):
+                result[key] = field.type.living(old, new)
+            elif new is not None and (old is not None or self._added_by_hand(field, new)):
+                result[key] = new
+        return result
+
+    @staticmethod
+    def _added_by_hand(field: Field, value: Value) -> bool:
+        return not field.kept and value != field.default and any(field.type.changes(None, value, ()))
+
+
+def same_items(left: list[Value], right: list[Value]) -> bool:
+    """Compares two lists without regard to their order."""
+    rest = list(right)
+    return len(left) == len(right) and all(item in rest and (rest.remove(item) or True) for item in left)
+
+
+def fits(pattern: str) -> Callable[[str], str | None]:
+    """Returns a rule: the text matches a pattern."""
+
+    def fault(text: str) -> str | None:
+        return None if re.search(pattern, text) else twice(f"'{text}' doesn't match the pattern '{pattern}'.")
+
+    return fault
+
+
+def twice(sentence: str) -> str:
+    """Says it as the official plugin does: as the headline, and again as the detail."""
+    return f"{sentence} {sentence}"
+
+
+def nanoseconds(text: str) -> int | None:
+    """Returns the length of a duration such as `1m30s`; None if it is none."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)", text)
+    if text == "0":
+        return 0
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        return None
+    return round(sum(float(number) * UNITS[unit] for number, unit in parts))
+
+
+def duration(length: int) -> str:
+    """Writes nanoseconds the short way: `500ms`, `1m30s`, `1h`."""
+    if length % UNITS["s"]:
+        unit = next(unit for unit in ("ms", "us", "ns") if length % UNITS[unit] == 0)
+        return f"{length // UNITS[unit]}{unit}"
+    hours, rest = divmod(length // UNITS["s"], 3600)
+    text = "".join(f"{number}{unit}" for number, unit in ((hours, "h"), (rest // 60, "m"), (rest % 60, "s")) if number)
+    return text or "0s"
+
+
+def duration_fault(text: str) -> str | None:
+    """Says what is wrong with a duration."""
+    return None if nanoseconds(text) is not None else twice(f"'{text}' is not a valid duration.")
+
+
+def ratio_fault(text: str) -> str | None:
+    """Says what is wrong with a ratio."""
+    try:
+        ratio = float(text)
+    except ValueError:
+        return twice(f"'{text}' is not a float.")
+    return None if 0 <= ratio <= 1 else twice(f"'{text}' has to be between 0.0 and 1.0.")
+
+
+def count_fault(number: int) -> str | None:
+    """Says what is wrong with a count."""
+    return None if number >= 0 else twice(f"'{number}' has to be equal or greater than 0.")
+
+
+def pairs(items: dict[str, str]) -> list[str]:
+    """Writes a map as `key=value` texts."""
+    return [f"{key}={value}" for key, value in items.items()]
+
+
+def unpaired(texts: list[str]) -> dict[str, str]:
+    """Reads `key=value` texts as a map."""
+    return {key: value for key, _, value in (text.partition("=") for text in texts)}
+
+
+def one_of(*words: str) -> Scalar:
+    """A text that is one of some words."""
+    return Scalar(str, "a string", fits(f"^({'|'.join(words)})$"))
+
+
+def required(type_: Type, api: str) -> Field:
+    """A property that has to be there."""
+    return Field(type_, api, required=True)
+
+
+TEXT = Scalar(str, "a string")
+FLAG = Scalar(bool, "a boolean")
+NUMBER = Scalar(int, "a whole number")
+COUNT = Scalar(int, "a whole number", count_fault)
+DURATION = Scalar(str, "a string", duration_fault, nanoseconds, duration)
+RATIO = Scalar(str, "a string", ratio_fault, float, lambda number: f"{number:.1f}")
+# Docker says "global" with an empty group, and "not global" with none.
+GLOBAL = Scalar(bool, "a boolean", write=lambda on: {} if on else None, parse=lambda group: True)
+TEXTS = Many(TEXT)
+TEXT_SET = Many(TEXT, ordered=False)
+ENVIRONMENT = TextMap(write=pairs, parse=unpaired)
+PREFERENCES = Many(
+    Scalar(
+        str,
+        "a string",
+        write=lambda text: {"Spread": {"SpreadDescriptor": text}},
+        parse=lambda group: group["Spread"]["SpreadDescriptor"],
+    ),
+    ordered=False,
+)
+LABELS = Many(
+    Block({"label": required(TEXT, "label"), "value": required(TEXT, "value")}),
+    ordered=False,
+    write=lambda labels: {item["label"]: item["value"] for item in labels},
+    parse=lambda labels: [{"label": key, "value": labels[key]} for key in sorted(labels)],
+)
+HOSTS = Many(
+    Block({"ip": required(TEXT, "ip"), "host": required(TEXT, "host")}),
+    ordered=False,
+    write=lambda hosts: [f"{item['ip']} {item['host']}" for item in hosts],
+    parse=lambda lines: [dict(zip(("ip", "host"), line.split(" ", 1), strict=True)) for line in lines],
+)
+ROLLOUT = {
+    "parallelism": Field(COUNT, "Parallelism", default=1),
+    "delay": Field(DURATION, "Delay", default="0s"),
+    "failureAction": Field(one_of("pause", "continue", "rollback"), "FailureAction", default="pause"),
+    "monitor": Field(DURATION, "Monitor", default="5s"),
+    "maxFailureRatio": Field(RATIO, "MaxFailureRatio", default="0.0"),
+    "order": Field(one_of("stop-first", "start-first"), "Order", default="stop-first"),
+}
+ROLLBACK = {**ROLLOUT, "failureAction": Field(one_of("pause", "continue"), "FailureAction", default="pause")}
+MOUNT = {
+    "target": required(TEXT, "Target"),
+    "source": Field(TEXT, "Source"),
+    "type": required(one_of("bind", "volume", "tmpfs"), "Type"),
+    "readOnly": Field(FLAG, "ReadOnly"),
+    "bindOptions": Field(
+        Block(
+            {
+                "propagation": Field(
+                    one_of("private", "rprivate", "shared", "rshared", "slave", "rslave"), "Propagation"
+                )
+            }
+        ),
+        "BindOptions",
+    ),
+    "tmpfsOptions": Field(
+        Block({"sizeBytes": Field(NUMBER, "SizeBytes"), "mode": Field(NUMBER, "Mode")}), "TmpfsOptions"
+    ),
+}
+HEALTHCHECK = {
+    "tests": required(TEXTS, "Test"),
+    "interval": Field(DURATION, "Interval", default="0s"),
+    "timeout": Field(DURATION, "Timeout", default="0s"),
+    "startPeriod": Field(DURATION, "StartPeriod", default="0s"),
+    "retries": Field(COUNT, "Retries", default=0),
+}
+CONFIG_REFERENCE = {
+    "configId": required(TEXT, "ConfigID"),
+    "configName": Field(TEXT, "ConfigName"),
+    "fileName": required(TEXT, "File.Name"),
+    "fileUid": Field(TEXT, "File.UID", default="0"),
+    "fileGid": Field(TEXT, "File.GID", default="0"),
+    "fileMode": Field(COUNT, "File.Mode", default=0o444),
+}
+DNS = {
+    "nameservers": required(TEXTS, "Nameservers"),
+    "searches": Field(TEXTS, "Search"),
+    "options": Field(TEXTS, "Options"),
+}
+CONTAINER = {
+    "image": required(TEXT, "Image"),
+    "labels": Field(LABELS, "Labels", replaces=True),
+    "commands": Field(TEXTS, "Command"),
+    "args": Field(TEXTS, "Args"),
+    "hostname": Field(TEXT, "Hostname"),
+    "env": Field(ENVIRONMENT, "Env"),
+    "dir": Field(TEXT, "Dir"),
+    "user": Field(TEXT, "User"),
+    "groups": Field(TEXTS, "Groups"),
+    "readOnly": Field(FLAG, "ReadOnly"),
+    "mounts": Field(Many(Block(MOUNT), ordered=False), "Mounts"),
+    "stopSignal": Field(TEXT, "StopSignal"),
+    # Left out, it is no time at all: the official plugin sends 0, and the container is killed at once.
+    "stopGracePeriod": Field(DURATION, "StopGracePeriod", kept=True, unset=0),
+    "healthcheck": Field(Block(HEALTHCHECK), "Healthcheck", kept=True),
+    "hosts": Field(HOSTS, "Hosts", replaces=True),
+    "dnsConfig": Field(Block(DNS), "DNSConfig", kept=True),
+    "configs": Field(Many(Block(CONFIG_REFERENCE), ordered=False), "Configs"),
+    "isolation": Field(one_of("default", "process", "hyperv"), "Isolation", default="default"),
+    "sysctl": Field(TextMap(), "Sysctls"),
+    "capAdds": Field(TEXTS, "CapabilityAdd"),
+    "capDrops": Field(TEXTS, "CapabilityDrop"),
+    "init": Field(FLAG, "Init"),
+}
+MEASURES = {"nanoCpus": Field(NUMBER, "NanoCPUs"), "memoryBytes": Field(NUMBER, "MemoryBytes")}
+# A restart policy's parts that are left out are sent as zeros, not as Docker's own defaults.
+RESTART = {
+    "condition": Field(one_of("none", "on-failure", "any"), "Condition"),
+    "delay": Field(DURATION, "Delay", unset=0),
+    "maxAttempts": Field(COUNT, "MaxAttempts", unset=0),
+    "window": Field(DURATION, "Window", unset=0),
+}
+PLACEMENT = {
+    "constraints": Field(TEXT_SET, "Constraints"),
+    "prefs": Field(PREFERENCES, "Preferences"),
+    "maxReplicas": Field(COUNT, "MaxReplicas"),
+}
+NETWORK = {
+    "id": required(TEXT, "Target"),
+    "aliases": Field(TEXT_SET, "Aliases"),
+    "driverOpts": Field(Many(TEXT, ordered=False, write=unpaired, parse=pairs), "DriverOpts"),
+}
+TASK = {
+    "containerSpec": required(Block(CONTAINER), "ContainerSpec"),
+    "resources": Field(
+        Block({"limits": Field(Block(MEASURES), "Limits"), "reservation": Field(Block(MEASURES), "Reservations")}),
+        "Resources",
+        kept=True,
+    ),
+    "restartPolicy": Field(Block(RESTART), "RestartPolicy", kept=True),
+    "placement": Field(Block(PLACEMENT), "Placement", kept=True),
+    "forceUpdate": Field(COUNT, "ForceUpdate", kept=True),
+    "networksAdvanceds": Field(Many(Block(NETWORK), ordered=False), "Networks", replaces=True),
+    "logDriver": Field(Block({"name": required(TEXT, "Name"), "options": Field(TextMap(), "Options")}), "LogDriver"),
+}
+PORT = {
+    "name": Field(TEXT, "Name"),
+    "protocol": Field(one_of("tcp", "udp", "sctp"), "Protocol", default="tcp"),
+    "targetPort": required(NUMBER, "TargetPort"),
+    "publishedPort": Field(NUMBER, "PublishedPort", kept=True),
+    "publishMode": Field(one_of("host", "ingress"), "PublishMode", default="ingress"),
+}
+MODE = {
+    "global": Field(GLOBAL, "Global", default=False),
+    "replicated": Field(Block({"replicas": Field(COUNT, "Replicas", default=1)}), "Replicated", kept=True),
+}
+SERVICE = Block(
+    {
+        "name": Field(TEXT, "Name", replaces=True),
+        "labels": Field(LABELS, "Labels", kept=True),
+        "taskSpec": required(Block(TASK), "TaskTemplate"),
+        "mode": Field(Block(MODE), "Mode", kept=True),
+        "updateConfig": Field(Block(ROLLOUT), "UpdateConfig"),
+        "rollbackConfig": Field(Block(ROLLBACK), "RollbackConfig"),
+        "endpointSpec": Field(
+            Block({"mode": Field(one_of("vip", "dnsrr"), "Mode", kept=True), "ports": Field(Many(Block(PORT)), "Ports")}),
+            "EndpointSpec",
+            kept=True,
+        ),
+        "convergeConfig": Field(
+            Block({"delay": Field(DURATION, default="7s"), "timeout": Field(DURATION, default="3m")})
+        ),
+    }
+)
+CONFIG = Block(
+    {
+        "name": Field(TEXT, "Name", replaces=True),
+        "data": Field(TEXT, replaces=True),
+        "dataRaw": Field(TEXT, replaces=True),
+        "labels": Field(LABELS, "Labels", replaces=True),
+    }
+)
+
+
+def sentence(name: str, problem: Problem) -> str:
+    """Writes a problem as the official plugin does, with the place of the value."""
+    path, text = problem
+    return f"{text} Examine values at '{path_text((name, *path))}'."

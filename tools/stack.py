@@ -1,0 +1,172 @@
+"""What the tools know about one stack: its folder on this machine, its nodes, and how pulumi is called for it."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+PROJECT = "swarm-site"
+ROOT = Path(__file__).resolve().parent.parent
+STACK = os.environ.get("STACK") or "dev"
+WORK = Path(".work") / STACK
+ANSWER_SECONDS = 5
+"""How long a node may take to answer before it counts as dead."""
+
+
+class ToolError(Exception):
+    """Something a person can act on; its text is all that is shown."""
+
+
+@dataclass(frozen=True)
+class NodeEntry:
+    """A line of the stack's node list: what the last `up` wanted."""
+
+    name: str
+    address: str
+    role: str
+
+
+def main(tool: Callable[[], int]) -> NoReturn:
+    """Run a tool in the project's folder; a ToolError or Ctrl-C ends it with a sentence."""
+    os.chdir(ROOT)
+    try:
+        sys.exit(tool())
+    except ToolError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+def nodes() -> list[NodeEntry]:
+    """The nodes of the last `up`, none if there was none."""
+    with contextlib.suppress(FileNotFoundError):
+        return [NodeEntry(*line.split()) for line in (WORK / "nodes").read_text().splitlines() if line]
+    return []
+
+
+def on_node(
+    name: str, *command: str, seconds: float = ANSWER_SECONDS, text: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command as root on a node.
+
+    Args:
+        name: the node's name.
+        command: words, quoted for the node's shell here.
+        seconds: when it must have ended.
+        text: what it gets on stdin.
+
+    Returns:
+        The finished process; exit status 255 where the node did not answer in time.
+    """
+    words = ["sudo", *command]
+    call = ["ssh", "-F", str(WORK / "machines" / name / "ssh_config"), name, _quoted(words)]
+    try:
+        return subprocess.run(call, input=text or "", capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(call, 255, "", f"{name} did not answer within {seconds:g} s")
+
+
+def _quoted(words: Sequence[str]) -> str:
+    return " ".join("'" + word.replace("'", "'\\''") + "'" for word in words)
+
+
+def answering(entries: Sequence[NodeEntry]) -> dict[str, bool]:
+    """Ask all nodes side by side whether their Docker answers, bounded by ANSWER_SECONDS."""
+    with ThreadPoolExecutor(max_workers=max(len(entries), 1)) as pool:
+        results = pool.map(lambda entry: on_node(entry.name, "docker", "info").returncode == 0, entries)
+    return {entry.name: result for entry, result in zip(entries, results, strict=True)}
+
+
+def living_manager(entries: Sequence[NodeEntry]) -> str | None:
+    """The first node that manages the swarm with a quorum and answers."""
+    for entry in entries:
+        if on_node(entry.name, "docker", "node", "ls", "-q").returncode == 0:
+            return entry.name
+    return None
+
+
+def pulumi(*arguments: str) -> int:
+    """Run pulumi for this stack on this terminal; Ctrl-C reaches it first and this tool after it."""
+    process = subprocess.Popen(["pulumi", *arguments, "--stack", STACK])
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
+
+
+def pulumi_json(*arguments: str) -> Any:
+    """What pulumi prints with `--json` or exports.
+
+    Raises:
+        ToolError: pulumi failed; with its own words.
+    """
+    done = subprocess.run(["pulumi", *arguments, "--stack", STACK], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ToolError(f"pulumi {arguments[0]} failed: {done.stderr.strip()}")
+    return json.loads(done.stdout)
+
+
+def resources() -> dict[str, dict[str, Any]]:
+    """The resources of the stack's state by name."""
+    deployment = pulumi_json("stack", "export")["deployment"]
+    return {resource["urn"].split("::")[-1]: resource for resource in deployment.get("resources", [])}
+
+
+def clear_what_a_killed_run_left() -> None:
+    """Take away the lock of a pulumi that is dead on this host, and the state's notes of what it was doing.
+
+    The scripts converge over half done work, so a step that was under way is simply done again.
+
+    Raises:
+        ToolError: another pulumi works on this stack right now.
+    """
+    for path in _locks():
+        lock = json.loads(path.read_text())
+        if lock["hostname"] == socket.gethostname() and not _is_alive(int(lock["pid"])):
+            print(f"removed the lock of process {lock['pid']}, which is dead")
+            path.unlink()
+        else:
+            raise ToolError(
+                f"stack {STACK} is being changed by process {lock['pid']} of {lock['username']} on {lock['hostname']} "
+                f"since {lock['timestamp']}; wait for it, or end it, then run this again"
+            )
+    state = pulumi_json("stack", "export")
+    if state["deployment"].pop("pending_operations", None):
+        subprocess.run(
+            ["pulumi", "stack", "import", "--stack", STACK], input=json.dumps(state), text=True, check=True, capture_output=True
+        )
+        print("the last run was cut off; what it was doing is done again")
+
+
+def _locks() -> Iterator[Path]:
+    url = urllib.parse.urlsplit(os.environ.get("PULUMI_BACKEND_URL", ""))
+    if url.scheme == "file":
+        root = Path(urllib.parse.unquote(url.path)) / ".pulumi" / "locks" / "organization" / PROJECT / STACK
+        yield from sorted(root.glob("*.json"))
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def since(begin: float) -> str:
+    """The time since `begin` (of time.monotonic) in words."""
+    return f"{time.monotonic() - begin:.0f} s"
