@@ -15,7 +15,7 @@ help: ## this list
 	@sed -nE 's/^([a-z0-9]+):.* ## (.*)/\1\t\2/p' Makefile | expand -t 10
 
 up: ## everything that is missing, then the stack; ends with the url and the page
-	@tools/setup up && . ./.env && tools/up
+	@tools/setup up && . ./.env && python -m tools.up
 
 check: ## everything that is missing, then format, lint, types and the fast tests
 	@tools/check
@@ -27,13 +27,13 @@ preview: ## what `make up` would change; needs no Docker and no node
 	@tools/setup check && . ./.env && pulumi preview --diff --stack "$$STACK"
 
 down: ## takes the stack away, to the last file
-	@tools/setup down && . ./.env && tools/down
+	@tools/setup down && . ./.env && python -m tools.down
 
 status: ## nodes, services, tasks and the release being served; each ok, or what to do
-	@tools/setup check && . ./.env && tools/status
+	@tools/setup check && . ./.env && python -m tools.status
 
 repair: ## brings back what is dead, missing or changed by hand
-	@tools/setup up && . ./.env && tools/repair
+	@tools/setup up && . ./.env && python -m tools.repair
 
 ssh: ## a shell on a node: make ssh NODE=core-01
 	@tools/setup check && . ./.env && tools/ssh "$$NODE"

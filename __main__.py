@@ -49,7 +49,7 @@ ready = Ready(
         machines=machines.machines,
         delivered=[swarm.members, image.delivered, content.delivered, seed.delivered],
         image=image.reference,
-        release=content.release,
+        mount=content.mount,
     ),
 )
 backend = Backend(

@@ -68,7 +68,7 @@ class Backend(pulumi.ComponentResource):
             endpoint_spec={"ports": [{"target_port": 80, "published_port": args.port, "publish_mode": "host"}]},
             update_config={**policy, "failure_action": "rollback"},
             rollback_config={**policy, "failure_action": "pause", "monitor": "1s"},
-            converge_config={"delay": "1s", "timeout": "3m"},
+            converge_config={"delay": "1s", "timeout": "90s"},
             opts=self._on_cluster(args, delete_before_replace=True),
         )
         self.endpoints = pulumi.Output.from_input([f"{node.address}:{args.port}" for node in args.nodes])

@@ -20,6 +20,8 @@ from components import PACKAGE
 PROJECT = Path(__file__).resolve().parent.parent
 FIRST_NODE_OFFSET = 10
 """Node N has the network's address plus this plus N: core-01 in 192.168.56.0/24 is 192.168.56.11."""
+PRIVATE_NETWORKS = tuple(ipaddress.IPv4Network(cidr) for cidr in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
+"""RFC 1918. What else counts as private is no place for machines: loopback, link-local, the nodes' own bridges."""
 REDIRECTING_VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "DOCKER_API_VERSION")
 """Environment variables that win over the docker provider's own arguments."""
 
@@ -39,14 +41,15 @@ def _network(value: str) -> str:
         network = ipaddress.IPv4Network(value)
     except ValueError as error:
         raise ValueError(f"must be an IPv4 network in CIDR notation ({error})") from None
-    if not network.is_private or not 16 <= network.prefixlen <= 28:
+    if not any(network.subnet_of(private) for private in PRIVATE_NETWORKS) or not 16 <= network.prefixlen <= 28:
         raise ValueError("must be a private IPv4 network of /16 to /28")
     return value
 
 
 def _image(value: str) -> str:
     if not re.fullmatch(
-        r"[a-z0-9][a-z0-9._/-]*(:[0-9]+/[a-z0-9._/-]+)?(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?", value
+        r"[a-z0-9][a-z0-9._/-]*(:[0-9]+/[a-z0-9._/-]+)?(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?",
+        value,
     ):
         raise ValueError("must be an image reference")
     return value
@@ -200,7 +203,7 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All settings of a stack, checked, with every default filled in. `work` is the stack's folder, below the project's."""
+    """All settings of a stack, checked, every default filled in. `work` is the stack's folder, below the project's."""
 
     stack: str
     work: str
@@ -249,13 +252,13 @@ def parse(stack: str, values: Mapping[str, str], environment: Mapping[str, str])
     """
     faults = list(_environment_faults(environment)) + list(_stack_faults(stack))
     sections: dict[str, Any] = {}
-    for key in values.keys() - SECTIONS.keys():
-        faults.append(_fault(key, values[key], f"is not a setting; settings are {', '.join(SECTIONS)}", None))
+    for key in sorted(values.keys() - SECTIONS.keys()):
+        faults.append(_fault(key, _value(values[key]), f"is not a setting; settings are {', '.join(SECTIONS)}", None))
     for key, adapter in SECTIONS.items():
         try:
             sections[key] = adapter.validate_python(_value(values[key]) if key in values else DEFAULTS.get(key, {}))
         except ValidationError as error:
-            faults += [_section_fault(key, values.get(key, ""), adapter, dict(e)) for e in error.errors()]
+            faults += [_section_fault(key, adapter, dict(e)) for e in error.errors()]
     for rule in RULES:
         if all(name in sections for name in rule.__annotations__ if name != "return"):
             faults += rule(**{name: sections[name] for name in rule.__annotations__ if name != "return"})
@@ -268,23 +271,25 @@ def _value(text: str) -> Any:
     """A value as YAML had it: objects, numbers and booleans arrive as JSON text, anything else is a word."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
 def _fault(key: str, value: object, rule: str, example: object) -> str:
     hint = "" if example is None else f"; for example {json.dumps(example)}"
-    return f"{PACKAGE}:{key}: {json.dumps(value)} {rule}{hint}"
+    # A fault stays on its line, whatever characters the key has.
+    return f"{PACKAGE}:{json.dumps(key)[1:-1]}: {json.dumps(value)} {rule}{hint}"
 
 
-def _section_fault(section: str, text: str, adapter: TypeAdapter[Any], error: dict[str, Any]) -> str:
+def _section_fault(section: str, adapter: TypeAdapter[Any], error: dict[str, Any]) -> str:
     path = ".".join([section, *(str(part) for part in error["loc"])])
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         return _fault(path, error["input"], "is not a setting of this section", None)
-    if not error["loc"]:
-        return _fault(path, error["input"], message, DEFAULTS.get(section))
-    return _fault(path, error["input"], message[0].lower() + message[1:], _example(adapter, error["loc"]))
+    if error["loc"] or section in DEFAULTS:
+        example = _example(adapter, error["loc"]) if error["loc"] else DEFAULTS[section]
+        return _fault(path, error["input"], message[0].lower() + message[1:], example)
+    return _fault(path, error["input"], "must be an object of settings", _section_example(adapter))
 
 
 def _example(adapter: TypeAdapter[Any], location: tuple[str | int, ...]) -> object:
@@ -292,6 +297,11 @@ def _example(adapter: TypeAdapter[Any], location: tuple[str | int, ...]) -> obje
     field = schema.get("properties", {}).get(str(location[0]), {})
     examples = field.get("examples") or [None]
     return examples[0]
+
+
+def _section_example(adapter: TypeAdapter[Any]) -> object:
+    name, field = next(iter(adapter.json_schema()["properties"].items()))
+    return {name: field["examples"][0]}
 
 
 def _environment_faults(environment: Mapping[str, str]) -> Iterator[str]:
@@ -307,7 +317,7 @@ def _stack_faults(stack: str) -> Iterator[str]:
     try:
         _host_label(stack)
     except ValueError as error:
-        yield f'stack name: "{stack}" {error}; for example "dev"'
+        yield f'stack name: {json.dumps(stack)} {error}; for example "dev"'
 
 
 def check_managers(machines: MachinesSettings, swarm: SwarmSettings) -> Iterator[str]:
@@ -315,10 +325,11 @@ def check_managers(machines: MachinesSettings, swarm: SwarmSettings) -> Iterator
     count = swarm.managers
     if count is None:
         return
+    fitting = _odd(min(count, machines.count))
     if count % 2 == 0:
-        yield _fault("swarm.managers", count, "must be odd: a quorum gains nothing from an even number", count - 1)
+        yield _fault("swarm.managers", count, "must be odd: a quorum gains nothing from an even number", fitting)
     if count > machines.count:
-        yield _fault("swarm.managers", count, f"is more than the {machines.count} machines", _odd(machines.count))
+        yield _fault("swarm.managers", count, f"is more than the {machines.count} machines", fitting)
 
 
 def check_addresses(network: str, machines: MachinesSettings) -> Iterator[str]:
@@ -332,7 +343,7 @@ def check_addresses(network: str, machines: MachinesSettings) -> Iterator[str]:
 def check_overrides(machines: MachinesSettings) -> Iterator[str]:
     """A size is given only for a machine that exists."""
     names = [_node_name(machines, index) for index in range(machines.count)]
-    for name in machines.overrides.keys() - set(names):
+    for name in sorted(machines.overrides.keys() - set(names)):
         yield _fault(
             f"machines.overrides.{name}", name, f"is no machine of this stack ({names[0]} to {names[-1]})", names[0]
         )
@@ -348,8 +359,9 @@ def check_replicas(machines: MachinesSettings, backend: BackendSettings, proxy: 
 
 def check_ports(backend: BackendSettings, proxy: ProxySettings) -> Iterator[str]:
     """Proxy and backend may stand on one node, and both beside the node's own servers."""
+    free = 80 if backend.port != 80 else 8080
     if backend.port == proxy.port:
-        yield _fault("proxy.port", proxy.port, "is the backend's port too, and both may stand on one node", 80)
+        yield _fault("proxy.port", proxy.port, "is the backend's port too, and both may stand on one node", free)
     for section, port in (("backend", backend.port), ("proxy", proxy.port)):
         if port in NODE_PORTS:
             yield _fault(f"{section}.port", port, f"is taken on every node ({NODE_PORTS[port]})", port + 1000)
@@ -358,7 +370,10 @@ def check_ports(backend: BackendSettings, proxy: ProxySettings) -> Iterator[str]
 def check_content(content: ContentSettings) -> Iterator[str]:
     """The content folder exists and holds plain files that every tool can name."""
     folder = PROJECT / content.folder
-    if not folder.is_dir():
+    if Path(content.folder).is_absolute():
+        yield _fault("content.folder", content.folder, "must be relative to the project", "site")
+        return
+    if not _is_folder(folder):
         yield _fault("content.folder", content.folder, "is no folder of the project", "site")
         return
     paths = sorted(folder.rglob("*"))
@@ -366,11 +381,20 @@ def check_content(content: ContentSettings) -> Iterator[str]:
         yield _fault("content.folder", content.folder, "holds no file", "site")
     for path in paths:
         name = str(path.relative_to(folder))
-        if path.is_symlink() or not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+        if path.is_symlink() or not (path.is_dir() or stat.S_ISREG(path.stat().st_mode)):
             yield _fault("content.folder", f"{content.folder}/{name}", "is neither a plain file nor a folder", None)
         elif re.search(r"[\x00-\x1f\x7f\\]", name) or name != name.encode(errors="replace").decode():
             rule = "has a control character, a backslash or broken UTF-8 in its name"
             yield _fault("content.folder", f"{content.folder}/{name}", rule, None)
+        elif not os.access(path, os.R_OK):
+            yield _fault("content.folder", f"{content.folder}/{name}", "can not be read by this user", None)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long for the file system
+        return False
 
 
 NODE_PORTS = {22: "ssh", 2377: "swarm control", 7946: "swarm gossip"}
@@ -432,7 +456,7 @@ def _plan(network: ipaddress.IPv4Network, machines: MachinesSettings, managers: 
 def folder_hash(folder: Path) -> str:
     """SHA-256 (hex) of a folder's file names and bytes, as `templates/content/release.sh` computes it on a node.
 
-    It is the hash of the lines `<sha256 of the file>  ./<path>` in byte order of the paths; modes and times do not count.
+    It is the hash of the lines `<sha256 of the file>  ./<path>` in byte order of the paths; modes and times don't count.
     """
     files = sorted(
         (path for path in folder.rglob("*") if path.is_file()), key=lambda p: os.fsencode(p.relative_to(folder))

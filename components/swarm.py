@@ -77,15 +77,14 @@ class Swarm(pulumi.ComponentResource):
 class ReadyArgs:
     """Inputs of `Ready`.
 
-    `delivered` holds what must be on a node before it is opened, as resources by node name. A new `image` or `release`
-    opens every node once more: one that was dead, and so missed them, was drained meanwhile.
+    `delivered` holds what must be on a node before it is opened, as resources by node name.
     """
 
     work: str
     machines: Sequence[Machine]
     delivered: Sequence[Mapping[str, pulumi.Resource]]
     image: pulumi.Input[str]
-    release: pulumi.Input[str]
+    mount: pulumi.Input[str]
 
 
 class Ready(pulumi.ComponentResource):
@@ -106,8 +105,8 @@ class Ready(pulumi.ComponentResource):
                     "WORK": args.work,
                     "NODE": machine.node.name,
                     "IMAGE": args.image,
+                    "MOUNT": args.mount,
                     "PROXY": "true" if machine.node.proxy else "false",
-                    "RELEASE": args.release,
                 },
                 triggers=[machine.resource.id],
                 minutes=10,

@@ -150,11 +150,16 @@ def clear_what_a_killed_run_left() -> None:
         print("the last run was cut off; what it was doing is done again")
 
 
-def _locks() -> Iterator[Path]:
+def backend_folder() -> Iterator[Path]:
+    """The folder of the state, if it is one on this machine."""
     url = urllib.parse.urlsplit(os.environ.get("PULUMI_BACKEND_URL", ""))
     if url.scheme == "file":
-        root = Path(urllib.parse.unquote(url.path)) / ".pulumi" / "locks" / "organization" / PROJECT / STACK
-        yield from sorted(root.glob("*.json"))
+        yield Path(urllib.parse.unquote(url.path)) / ".pulumi"
+
+
+def _locks() -> Iterator[Path]:
+    for folder in backend_folder():
+        yield from sorted((folder / "locks" / "organization" / PROJECT / STACK).glob("*.json"))
 
 
 def _is_alive(pid: int) -> bool:

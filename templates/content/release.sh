@@ -4,7 +4,7 @@
 
 hash_of() { (cd "$1" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum | sha256sum | cut -d' ' -f1); }
 
-# receive RELEASE, on the node: a tar archive of the files on stdin.
+# receive RELEASE KEEP, on the node: a tar archive of the files on stdin.
 receive() {
   umask 022
   rm -rf /srv/swarm-site/content/incoming
@@ -17,15 +17,15 @@ receive() {
   find incoming -exec touch -d "@$((0x${1:0:7} + 1000000000))" {} +
   rm -rf "releases/$1"
   mv incoming "releases/$1"
+  switch "$1" "$2"
 }
 
-# present RELEASE, on the node.
-present() { [[ -d /srv/swarm-site/content/releases/$1 && $(hash_of "/srv/swarm-site/content/releases/$1") == "$1" ]]; }
-
-# switch RELEASE KEEP, on the node: the link `used/RELEASE` has the time of the last switch to it.
+# switch RELEASE KEEP, on the node: fails where the release is missing or damaged. `used/RELEASE` has the time of the last
+# switch to it.
 switch() {
   local old
   cd /srv/swarm-site/content
+  [[ $(hash_of "releases/$1") == "$1" ]]
   ln -sfn "releases/$1" current.new
   mv -T current.new current
   mkdir -p used
@@ -35,9 +35,8 @@ switch() {
   done
 }
 
-if ! on_node "$NODE" present "$RELEASE" </dev/null; then
-  words=$(tar -c -C "$FOLDER" --sort=name --owner=0 --group=0 --numeric-owner . | on_node "$NODE" receive "$RELEASE" 2>&1) ||
+if ! on_node "$NODE" switch "$RELEASE" "$KEEP" </dev/null 2>/dev/null; then
+  words=$(tar -c -C "$FOLDER" --sort=name --owner=0 --group=0 --numeric-owner . | on_node "$NODE" receive "$RELEASE" "$KEEP" 2>&1) ||
     fail "release ${RELEASE:0:12} did not arrive: $words; run again: make up"
 fi
-on_node "$NODE" switch "$RELEASE" "$KEEP" </dev/null
 say "serves release ${RELEASE:0:12}"

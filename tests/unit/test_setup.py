@@ -380,6 +380,10 @@ def test_an_interrupt_ends_the_step_with_its_children(sandbox: Sandbox) -> None:
     until(lambda: not is_running(child))
 
 
+def test_a_step_does_not_hold_the_lock_beyond_its_set_up(sandbox: Sandbox) -> None:
+    succeeded(sandbox.setup("take_lock; [[ -e /proc/$$/fd/9 ]]; run_step NAME '' test ! -e /proc/self/fd/9"))
+
+
 def test_a_second_set_up_waits_for_the_first(sandbox: Sandbox) -> None:
     with (sandbox.cache / "setup.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -440,9 +444,20 @@ def test_a_daemon_in_which_a_container_runs_stays_unless_forced(daemon: Sandbox)
 
 
 def test_a_process_that_only_has_the_daemons_old_number_is_not_stopped(daemon: Sandbox) -> None:
-    (daemon.state / "dockerd.pid").write_text(f"{os.getpid()} 1\n")
-    succeeded(daemon.bash("tools/daemon stop --force"))
+    with subprocess.Popen(["sleep", "20"]) as other:
+        (daemon.state / "dockerd.pid").write_text(f"{other.pid} 1\n")
+        result = daemon.bash("tools/daemon stop --force")
+        assert other.poll() is None
+        other.kill()
+    succeeded(result)
     assert not (daemon.state / "dockerd.pid").exists()
+
+
+def test_a_zombie_counts_as_ended(sandbox: Sandbox) -> None:
+    with subprocess.Popen(["true"]) as zombie:
+        until(lambda: not is_running(zombie.pid))
+        result = sandbox.setup(f"process_start_time {zombie.pid}")
+    assert (result.returncode, result.stdout) == (1, "")
 
 
 def test_the_daemon_inherits_no_descriptor(daemon: Sandbox) -> None:
@@ -462,18 +477,31 @@ def test_a_pid_file_that_a_killed_daemon_left_does_not_stand_in_the_way(daemon: 
     assert not [file for file in left if file.exists()]
 
 
-def test_a_daemon_that_is_just_starting_is_waited_for_and_not_doubled(daemon: Sandbox) -> None:
-    shutil.copy(shutil.which("sleep") or "", daemon.folder / "dockerd")
-    starting = subprocess.Popen([str(daemon.folder / "dockerd"), "20"])
-    try:
-        (daemon.run_folder / "docker.pid").write_text(str(starting.pid))
-        until(lambda: Path(f"/proc/{starting.pid}/comm").read_text() == "dockerd\n")
-        subprocess.Popen(["sh", "-c", f"sleep 0.5; touch {shlex.quote(str(daemon.folder / 'answers'))}"]).wait(5)
+def test_after_a_killed_daemon_another_one_is_started_even_while_the_first_is_a_zombie(daemon: Sandbox) -> None:
+    program = daemon.folder / "dockerd"
+    shutil.copy(shutil.which("sleep") or "", program)
+    with subprocess.Popen([program, "20"]) as killed:
+        until(lambda: Path(f"/proc/{killed.pid}/comm").read_text() == "dockerd\n")
+        killed.kill()
+        until(lambda: not is_running(killed.pid))
+        (daemon.run_folder / "docker.pid").write_text(str(killed.pid))
+        (daemon.state / "dockerd.pid").write_text(f"{killed.pid} 1\n")
         succeeded(daemon.bash("tools/daemon start"))
-    finally:
+    assert is_running(recorded(daemon))
+
+
+def test_a_daemon_that_is_just_starting_is_waited_for_and_not_doubled(daemon: Sandbox) -> None:
+    program = daemon.folder / "dockerd"
+    shutil.copy(shutil.which("sleep") or "", program)
+    with subprocess.Popen([program, "20"]) as starting:
+        until(lambda: Path(f"/proc/{starting.pid}/comm").read_text() == "dockerd\n")
+        (daemon.run_folder / "docker.pid").write_text(str(starting.pid))
+        with subprocess.Popen(["sleep 0.5; touch answers"], shell=True, cwd=daemon.folder):
+            result = daemon.bash("tools/daemon start")
         starting.kill()
-        starting.wait()
+    succeeded(result)
     assert not (daemon.state / "dockerd.pid").exists()
+    assert not (daemon.state / "log" / "dockerd.log").exists()
 
 
 def test_a_daemon_that_ends_at_once_is_reported_with_its_last_words(daemon: Sandbox) -> None:
@@ -555,12 +583,14 @@ def test_an_engine_on_path_fetches_the_pinned_plugins(engines: Sandbox) -> None:
 
 
 def test_our_own_engine_on_path_is_not_taken_for_the_users(engines: Sandbox) -> None:
+    add_plugins(engines.folder / ".pulumi")
+    assert chosen(engines, PATH=f"{engines.cache}/engine/bin:{engines.programs}") == bundled(engines)
+
+
+def test_plugins_of_our_own_home_are_not_taken_for_the_users(engines: Sandbox) -> None:
+    engines.stub("pulumi", "[[ $1 == version ]] && echo v3.260.1")
     add_plugins(engines.cache / "engine" / "home")
-    env = {
-        "PATH": f"{engines.cache}/engine/bin:{engines.programs}",
-        "PULUMI_HOME": f"{engines.cache}/engine/home",
-    }
-    assert chosen(engines, **env) == bundled(engines)
+    assert chosen(engines, PULUMI_HOME=f"{engines.cache}/engine/home") == bundled(engines)
 
 
 def test_a_closed_network_is_asked_once_a_day(engines: Sandbox) -> None:
@@ -608,14 +638,18 @@ def test_a_half_built_environment_is_built_again_and_a_whole_one_is_not(sandbox:
     digest = succeeded(sandbox.setup("requirements_hash")).strip()
     venv = sandbox.cache / f"venv-{digest}-3.11.7"
     (venv / "bin").mkdir(parents=True)
+    shutil.copy(sandbox.programs / "python3", venv / "bin" / "python")
     for _ in range(2):
         succeeded(sandbox.setup("ensure_python_environment"))
     assert (sandbox.clone / ".venv").readlink() == venv
     assert built.read_text() == "built\n"
+    (venv / ".complete").unlink()
+    succeeded(sandbox.setup("ensure_python_environment"))
+    assert built.read_text() == "built\n" * 2
     with (sandbox.clone / "requirements.txt").open("a") as requirements:
         requirements.write("rich==15.0.0\n")
     succeeded(sandbox.setup("ensure_python_environment"))
-    assert built.read_text() == "built\n" * 2
+    assert built.read_text() == "built\n" * 3
 
 
 # --- the stack's file ---

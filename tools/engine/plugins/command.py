@@ -22,19 +22,21 @@ from provider import (
     Call,
     Difference,
     Engine,
-    Path,
+    Living,
     PluginError,
     Processes,
     Properties,
+    PropertyPath,
     ResourceProvider,
     ResourceType,
     Value,
     differences,
+    end_sessions,
     path_text,
     serve,
-    signal_group,
 )
 from pulumi.runtime.proto import provider_pb2_grpc
+from typing_extensions import override
 
 VERSION = "1.2.1"
 DEFAULT_INTERPRETER = ("/bin/sh", "-c")
@@ -47,38 +49,42 @@ LINE_BYTES = 64 * 1024
 LINES_PER_SECOND = 20
 # A child that was left in the background may hold the output open for ever; what it says later is not waited for.
 LEFT_OPEN_SECONDS = 5.0
+KILL_SECONDS = 5.0
 
 
 class Command(ResourceType):
     """Runs `create`, `update` and `delete`; what they print are the outputs."""
 
+    @override
     def check(self, name: str, inputs: Properties, olds: Properties, seed: bytes) -> tuple[Properties, list[str]]:
-        """Refuses unknown inputs and values of a wrong type."""
         return {"addPreviousOutputInEnv": True, **inputs}, list(problems(inputs))
 
+    @override
     def difference(self, olds: Properties, inputs: Properties) -> Difference:
         """Any change runs the command again; one of `triggers` makes a new resource."""
         changes = dict(differences({key: olds[key] for key in INPUTS if key in olds}, inputs))
         return Difference(changes, frozenset(path for path in changes if path[0] == "triggers"))
 
+    @override
     def preview(self, name: str, olds: Properties, inputs: Properties) -> tuple[str, Properties]:
         """Knows everything but what the command will print."""
         return new_identity(name), {**inputs, "stdout": UNKNOWN, "stderr": UNKNOWN}
 
+    @override
     def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
-        """Runs `create`."""
         return new_identity(call.name), run(call, inputs.get("create"), inputs, {})
 
+    @override
     def update(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> Properties:
         """Runs `update`, or `create` where there is none."""
         return run(call, inputs.get("update", inputs.get("create")), inputs, olds)
 
-    def read(
-        self, call: Call, identity: str, olds: Properties, inputs: Properties
-    ) -> tuple[str, Properties, Properties]:
+    @override
+    def read(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> Living:
         """Believes the state: there is nothing to look at."""
         return identity, olds, inputs
 
+    @override
     def delete(self, call: Call, identity: str, olds: Properties) -> None:
         """Runs `delete` with the state's text, environment and input."""
         run(call, olds.get("delete"), olds, olds)
@@ -115,20 +121,14 @@ def problems(inputs: Properties) -> Iterator[str]:
         yield f"'logging' is '{logging}': use one of {', '.join(LOGGED)}"
 
 
-def wrong_type(value: Value, wanted: type, words: str, path: Path) -> Iterator[str]:
+def wrong_type(value: Value, wanted: type, words: str, path: PropertyPath) -> Iterator[str]:
     """Yields a sentence if a known value is not of the wanted type."""
     if value is not UNKNOWN and not isinstance(value, wanted):
         yield f"'{path_text(path)}' must be {words}; got {value!r}"
 
 
 def run(call: Call, text: str | None, inputs: Properties, olds: Properties) -> Properties:
-    """Runs one text and returns the resource's outputs.
-
-    Args:
-        call: The operation it is done for.
-        text: The script; without one the last outputs stay.
-        inputs: The inputs that say how to run it.
-        olds: The resource as it was, for what it printed last.
+    """Runs one text as `inputs` say and returns the resource's outputs; without a text the last ones stay.
 
     Raises:
         PluginError: It could not be started, ended with an error, or took longer than its timeout.
@@ -153,27 +153,26 @@ def run(call: Call, text: str | None, inputs: Properties, olds: Properties) -> P
     except OSError as error:
         raise PluginError(f"{start_error(error, inputs)}: running {quoted(text)}:\n") from error
     printed = Printed(call, process, LOGGED[inputs.get("logging", "stdoutAndStderr")])
+    feed(process, inputs.get("stdin") or "")
     late = threading.Event()
-    timer = threading.Timer(call.seconds or threading.TIMEOUT_MAX, lambda: kill_late(process, late))
-    timer.daemon = True
-    timer.start()
-    try:
-        feed(process, inputs.get("stdin") or "")
-        process.wait()
-    finally:
+    timer = threading.Timer(call.timeout, kill, (process, late)) if call.timeout else None
+    if timer:
+        timer.start()
+    process.wait()
+    if timer:
         timer.cancel()
-        call.processes.done(process)
+    call.processes.done(process)
     printed.finish()
     if process.returncode:
-        note = f"\n(stopped after its timeout of {call.seconds:g} s)" if late.is_set() else ""
+        note = f"\n(stopped after its timeout of {call.timeout:g} s)" if late.is_set() else ""
         raise PluginError(f"{ending(process.returncode)}: running {quoted(text)}:\n{as_text(printed.both)}{note}")
     return outputs | {"stdout": as_text(printed.stdout), "stderr": as_text(printed.stderr)}
 
 
-def kill_late(process: subprocess.Popen[bytes], late: threading.Event) -> None:
-    """Kills a process group whose time is over."""
+def kill(process: subprocess.Popen[bytes], late: threading.Event) -> None:
+    """Kills a Command whose time is over, and all it started."""
     late.set()
-    signal_group(process.pid, signal.SIGKILL)
+    end_sessions({process.pid}, signal.SIGKILL, KILL_SECONDS)
 
 
 def feed(process: subprocess.Popen[bytes], text: str) -> None:
@@ -189,16 +188,9 @@ def feed(process: subprocess.Popen[bytes], text: str) -> None:
 
 
 class Printed:
-    """What a running Command prints: kept as a whole, and shown line by line while it runs."""
+    """What a running Command prints: kept as a whole; the streams in `logged` are shown while it runs."""
 
     def __init__(self, call: Call, process: subprocess.Popen[bytes], logged: tuple[str, ...]) -> None:
-        """Starts reading.
-
-        Args:
-            call: The operation whose status line shows the output.
-            process: The Command.
-            logged: Which of its two streams are shown.
-        """
         self.stdout, self.stderr, self.both = bytearray(), bytearray(), bytearray()
         self._lock = threading.Lock()
         self._readers: list[threading.Thread] = []
@@ -230,11 +222,6 @@ class Lines:
     """Sends a stream's lines to the engine's display: a limited number a second, each of limited length."""
 
     def __init__(self, call: Call) -> None:
-        """Starts with an empty line.
-
-        Args:
-            call: The operation whose status line shows them.
-        """
         self._call = call
         self._rest = b""
         self._second = 0

@@ -22,7 +22,7 @@ ANSWER_SECONDS = 60.0
 END_SECONDS = 2.0
 
 
-class NotFound(PluginError):
+class NotFoundError(PluginError):
     """The daemon answers, and has no such thing."""
 
 
@@ -36,9 +36,6 @@ class Daemon:
     @contextlib.contextmanager
     def connect(self, call: Call) -> Iterator[Connection]:
         """Opens a connection for one operation.
-
-        Args:
-            call: The operation; it owns the ssh process.
 
         Raises:
             PluginError: ssh could not be started.
@@ -62,12 +59,6 @@ class Connection:
     """An open connection. Paths have no version: every daemon answers them with its newest one."""
 
     def __init__(self, daemon: Daemon, call: Call) -> None:
-        """Starts ssh.
-
-        Args:
-            daemon: Where to.
-            call: The operation that owns the process.
-        """
         self._daemon, self._call = daemon, call
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the connection
         ours, theirs = socket.socketpair()
@@ -82,19 +73,14 @@ class Connection:
         self._http.sock = ours
 
     def get(self, path: str, **filters: list[str]) -> Any:
-        """Asks for something.
-
-        Args:
-            path: The API's path; its variable parts are quoted by the caller.
-            filters: The API's own filters.
-        """
+        """Asks for something, with the API's own filters."""
         return self.send("GET", path + (f"?filters={quote(json.dumps(filters))}" if filters else ""))
 
     def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Sends a request and returns what the daemon says.
 
         Raises:
-            NotFound: The daemon has no such thing.
+            NotFoundError: The daemon has no such thing.
             PluginError: It can't be reached, or refuses.
         """
         try:
@@ -109,7 +95,7 @@ class Connection:
         answer = json.loads(text) if text else None
         if response.status >= 400:
             message = answer.get("message", "") if isinstance(answer, dict) else text.decode(errors="replace")
-            kind = NotFound if response.status == 404 else PluginError
+            kind = NotFoundError if response.status == 404 else PluginError
             raise kind(f"Error response from daemon: {message}")
         return answer
 

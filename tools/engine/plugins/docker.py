@@ -14,14 +14,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import grpc
-from daemon import Connection, Daemon, NotFound
+from daemon import Connection, Daemon, NotFoundError
 from provider import (
     UNKNOWN,
     Call,
     Difference,
     Engine,
     Kind,
-    PartialFailure,
+    Living,
+    PartialStateError,
     PluginError,
     Processes,
     Properties,
@@ -31,6 +32,7 @@ from provider import (
 )
 from pulumi.runtime.proto import provider_pb2_grpc
 from service import CONFIG, SERVICE, UNITS, Block, Problem, nanoseconds, sentence
+from typing_extensions import override
 
 VERSION = "5.2.0"
 SETTINGS = {"host", "sshOpts", "version", "pluginDownloadURL"}
@@ -51,17 +53,11 @@ class DockerType(ResourceType):
     """What services and configs have in common: a table of inputs and a name that is made up if left out."""
 
     def __init__(self, table: Block, provider: DockerProvider) -> None:
-        """Works on one table.
-
-        Args:
-            table: The type's inputs.
-            provider: Who knows the daemon.
-        """
         self.table = table
         self.provider = provider
 
+    @override
     def check(self, name: str, inputs: Properties, olds: Properties, seed: bytes) -> tuple[Properties, list[str]]:
-        """Checks against the table, and names what has no name."""
         problems = [sentence(name, problem) for problem in (*self.table.problems(inputs, ()), *self.rules(inputs))]
         if inputs.get("name") is not None:
             return inputs | {"__defaults": []}, problems
@@ -73,8 +69,8 @@ class DockerType(ResourceType):
         """Yields what no single property's type can tell."""
         yield from ()
 
+    @override
     def difference(self, olds: Properties, inputs: Properties) -> Difference:
-        """Compares what is with what is planned."""
         found = list(self.table.changes(olds, self.table.plan(inputs, olds), ()))
         # A name that is fixed can't be taken by the new one before the old one gave it back.
         named = "name" not in (inputs.get("__defaults") or [])
@@ -82,14 +78,15 @@ class DockerType(ResourceType):
             {path: kind for path, kind, _ in found}, frozenset(path for path, _, replaces in found if replaces), named
         )
 
+    @override
     def preview(self, name: str, olds: Properties, inputs: Properties) -> tuple[str, Properties]:
-        """Knows everything but the id."""
         return "", self.table.plan(inputs, olds)
 
 
 class Service(DockerType):
     """`docker:index/service:Service`."""
 
+    @override
     def rules(self, inputs: Properties) -> Iterator[Problem]:
         """A global service has no replicas, and there is no convergence to wait for."""
         mode = inputs.get("mode")
@@ -102,6 +99,7 @@ class Service(DockerType):
         if mode.get("replicated") is not None:
             yield ("mode", "replicated"), f'{conflict} "mode.0.replicated": conflicts with mode.0.global.'
 
+    @override
     def difference(self, olds: Properties, inputs: Properties) -> Difference:
         """Compares as the table says; an empty `sysctl` that Docker forgot is only mentioned beside other changes."""
         difference = super().difference(olds, inputs)
@@ -109,6 +107,7 @@ class Service(DockerType):
             difference.changes[SYSCTL] = Kind.ADD
         return difference
 
+    @override
     def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
         """Creates the service and, if asked to, waits until it runs; one that does not is taken away again."""
         planned = SERVICE.plan(inputs, {})
@@ -119,14 +118,15 @@ class Service(DockerType):
                 del container(planned)["sysctl"]
             try:
                 converge(docker, call, identity, planned)
-            except NotConverged:
+            except NotConvergedError:
                 remove_service(docker, call, identity, planned)
                 raise
             except PluginError as error:
                 # It is there, and would be in the way of the next attempt if nobody knew of it.
-                raise PartialFailure(str(error), identity, planned) from error
+                raise PartialStateError(str(error), identity, planned) from error
         return identity, planned
 
+    @override
     def update(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> Properties:
         """Updates the service and, if asked to, waits until all of it is new."""
         planned = SERVICE.plan(inputs, olds)
@@ -139,21 +139,23 @@ class Service(DockerType):
                     call.urn, f"sdk-v2/provider2.go:571: sdk.helper_schema: {error}: provider=docker@{VERSION}"
                 )
                 reason = f"updating {call.urn}: 1 error occurred:\n\t* {error}\n\n"
-                raise PartialFailure(reason, identity, planned) from error
+                raise PartialStateError(reason, identity, planned) from error
         return planned
 
-    def read(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> tuple[str, Properties, Properties]:
+    @override
+    def read(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> Living:
         """Looks for the service by its id, then by its name."""
         with self.provider.daemon().connect(call) as docker:
             for known in filter(None, (identity, olds.get("name"))):
                 try:
                     service = docker.get(f"/services/{known}")
-                except NotFound:
+                except NotFoundError:
                     continue
                 seen = SERVICE.from_api(service["Spec"])
                 return service["ID"], SERVICE.living(olds, seen), SERVICE.living(inputs, seen)
         return "", {}, {}
 
+    @override
     def delete(self, call: Call, identity: str, olds: Properties) -> None:
         """Removes the service and waits until its containers are gone."""
         with self.provider.daemon().connect(call) as docker:
@@ -163,41 +165,43 @@ class Service(DockerType):
 class ServiceConfig(DockerType):
     """`docker:index/serviceConfig:ServiceConfig`. Nothing in it can be changed: every change makes a new one."""
 
+    @override
     def rules(self, inputs: Properties) -> Iterator[Problem]:
         """The data come in one of two forms."""
         if (inputs.get("data") is None) == (inputs.get("dataRaw") is None):
             yield ("dataRaw",), "Set either 'dataRaw' or 'data' (base64)."
 
+    @override
     def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
-        """Creates the config."""
         planned = CONFIG.plan(inputs, {})
         data = planned.get("data") or base64.b64encode(planned["dataRaw"].encode()).decode()
         with self.provider.daemon().connect(call) as docker:
             return docker.send("POST", "/configs/create", CONFIG.to_api(planned) | {"Data": data})["ID"], planned
 
+    @override
     def update(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> Properties:
         """Never comes to it, except after a failed create."""
         return CONFIG.plan(inputs, olds)
 
-    def read(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> tuple[str, Properties, Properties]:
-        """Looks for the config by its id."""
+    @override
+    def read(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> Living:
         with self.provider.daemon().connect(call) as docker:
             try:
                 seen = CONFIG.from_api(docker.get(f"/configs/{identity}")["Spec"])
-            except NotFound:
+            except NotFoundError:
                 return "", {}, {}
         return identity, CONFIG.living(olds, seen), CONFIG.living(inputs, seen)
 
+    @override
     def delete(self, call: Call, identity: str, olds: Properties) -> None:
-        """Removes the config."""
         with self.provider.daemon().connect(call) as docker:
             try:
                 docker.send("DELETE", f"/configs/{identity}")
-            except NotFound:
+            except NotFoundError:
                 return
 
 
-class NotConverged(PluginError):
+class NotConvergedError(PluginError):
     """A service did not run as planned in its time."""
 
 
@@ -238,7 +242,7 @@ def converge(docker: Connection, call: Call, identity: str, planned: Properties)
     """Waits until every replica of a service runs its newest spec and the roll-out is over.
 
     Raises:
-        NotConverged: It took longer than the convergence time.
+        NotConvergedError: It took longer than the convergence time.
         PluginError: Docker paused it or rolled it back.
     """
     settings = planned.get("convergeConfig")
@@ -260,7 +264,7 @@ def converge(docker: Connection, call: Call, identity: str, planned: Properties)
             return
         call.engine.status(call.urn, f"{len(running)} of {wanted} replicas run")
         if time.monotonic() > deadline:
-            raise NotConverged(f"Service with ID ({identity}) did not converge after {long_duration(limit)}")
+            raise NotConvergedError(f"Service with ID ({identity}) did not converge after {long_duration(limit)}")
         time.sleep(POLL_SECONDS)
 
 
@@ -276,7 +280,7 @@ def remove_service(docker: Connection, call: Call, identity: str, planned: Prope
     try:
         tasks = docker.get("/tasks", service=[identity])
         docker.send("DELETE", f"/services/{identity}")
-    except NotFound:
+    except NotFoundError:
         return
     left = [task["ID"] for task in tasks if task["Status"]["State"] not in ENDED_TASKS]
     grace = (nanoseconds(container(planned).get("stopGracePeriod") or "0s") or 0) / UNITS["s"]
@@ -291,12 +295,6 @@ class DockerProvider(ResourceProvider):
     """The provider and its settings: `host` and `sshOpts`."""
 
     def __init__(self, engine: Engine, processes: Processes) -> None:
-        """Serves the two types.
-
-        Args:
-            engine: Where log lines go.
-            processes: What has to end when the run is cancelled.
-        """
         types = {
             "docker:index/service:Service": Service(SERVICE, self),
             "docker:index/serviceConfig:ServiceConfig": ServiceConfig(CONFIG, self),
@@ -304,6 +302,7 @@ class DockerProvider(ResourceProvider):
         super().__init__(VERSION, types, engine, processes)
         self._daemon: Daemon | None = None
 
+    @override
     def check_config(self, inputs: Properties) -> list[str]:
         """Accepts a host behind ssh and ssh's own options."""
         problems = [
@@ -318,8 +317,8 @@ class DockerProvider(ResourceProvider):
             problems.append(f"'sshOpts' must be a list of strings; got {inputs.get('sshOpts')!r}")
         return problems
 
+    @override
     def configure(self, inputs: Properties) -> None:
-        """Remembers where the daemon is."""
         host, options = inputs.get("host"), ssh_options(inputs.get("sshOpts"))
         self._daemon = Daemon(host, tuple(options or ())) if isinstance(host, str) else None
 

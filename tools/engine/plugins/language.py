@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 from google.protobuf import empty_pb2
 from provider import Engine, PluginError, Processes, reported, serve
 from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
+from typing_extensions import override
 
 VERSION = "3.256.0"
 # The program showed its error itself; the engine need not say more.
@@ -32,77 +33,68 @@ INSTALLED = (
 class Language(language_pb2_grpc.LanguageRuntimeServicer):
     """The engine's side of the language host."""
 
-    def __init__(self, engine_address: str, processes: Processes) -> None:
-        """Serves one engine.
-
-        Args:
-            engine_address: What the program is to connect to.
-            processes: What has to end when the run is cancelled.
-        """
-        self.engine_address = engine_address
+    def __init__(self, engine: Engine, processes: Processes) -> None:
+        self.engine = engine
         self.processes = processes
 
+    @override
     def GetPluginInfo(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> plugin_pb2.PluginInfo:
-        """Says which version this is."""
         return plugin_pb2.PluginInfo(version=VERSION)
 
+    @override
     def GetRequiredPackages(
         self, request: language_pb2.GetRequiredPackagesRequest, context: grpc.ServicerContext
     ) -> language_pb2.GetRequiredPackagesResponse:
-        """Names none: the program's resources name the plugins they need, and both are installed."""
+        # None: the program's resources name the plugins they need, and both are installed.
         return language_pb2.GetRequiredPackagesResponse()
 
+    @override
     def GetRequiredPlugins(
         self, request: language_pb2.GetRequiredPluginsRequest, context: grpc.ServicerContext
     ) -> language_pb2.GetRequiredPluginsResponse:
-        """Names none, as above."""
         return language_pb2.GetRequiredPluginsResponse()
 
+    @override
     def RuntimeOptionsPrompts(
         self, request: language_pb2.RuntimeOptionsRequest, context: grpc.ServicerContext
     ) -> language_pb2.RuntimeOptionsResponse:
-        """Asks nothing."""
         return language_pb2.RuntimeOptionsResponse()
 
+    @override
     def Template(
         self, request: language_pb2.TemplateRequest, context: grpc.ServicerContext
     ) -> language_pb2.TemplateResponse:
-        """Has nothing to fill in."""
         return language_pb2.TemplateResponse()
 
+    @override
     def InstallDependencies(
         self, request: language_pb2.InstallDependenciesRequest, context: grpc.ServicerContext
     ) -> Iterator[language_pb2.InstallDependenciesResponse]:
-        """Refuses: the environment is the set-up's business."""
-        with reported(context):
-            raise PluginError("this language host installs nothing: the project's own set-up makes the environment")
-        yield language_pb2.InstallDependenciesResponse()
+        message = "this language host installs nothing: the project's own set-up makes the environment"
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, message)
 
-    def About(
-        self, request: language_pb2.AboutRequest, context: grpc.ServicerContext
-    ) -> language_pb2.AboutResponse:
-        """Names the program's interpreter."""
+    @override
+    def About(self, request: language_pb2.AboutRequest, context: grpc.ServicerContext) -> language_pb2.AboutResponse:
         with reported(context):
             python = interpreter(request.info)
-            version = installed(python)["version"]
-            return language_pb2.AboutResponse(executable=str(python), version=version)
+            return language_pb2.AboutResponse(executable=str(python), version=installed(python).version)
 
+    @override
     def GetProgramDependencies(
         self, request: language_pb2.GetProgramDependenciesRequest, context: grpc.ServicerContext
     ) -> language_pb2.GetProgramDependenciesResponse:
-        """Lists what is installed beside the program."""
         with reported(context):
-            packages = installed(interpreter(request.info))["packages"]
+            packages = installed(interpreter(request.info)).packages
             dependencies = [language_pb2.DependencyInfo(name=name, version=version) for name, version in packages]
             return language_pb2.GetProgramDependenciesResponse(dependencies=dependencies)
 
+    @override
     def Run(self, request: language_pb2.RunRequest, context: grpc.ServicerContext) -> language_pb2.RunResponse:
-        """Runs the program to its end."""
         with reported(context):
             python = interpreter(request.info)
             settings = {
                 "monitor": request.monitor_address,
-                "engine": self.engine_address,
+                "engine": self.engine.address,
                 "organization": request.organization,
                 "project": request.project,
                 "stack": request.stack,
@@ -135,8 +127,8 @@ class Language(language_pb2_grpc.LanguageRuntimeServicer):
             return language_pb2.RunResponse(error=f"Program exited with non-zero exit code: {code}")
         return language_pb2.RunResponse()
 
+    @override
     def Cancel(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> empty_pb2.Empty:
-        """Ends the program."""
         self.processes.end_all()
         return empty_pb2.Empty()
 
@@ -156,17 +148,30 @@ def interpreter(info: language_pb2.ProgramInfo) -> Path:
     return python
 
 
-def installed(python: Path) -> dict[str, object]:
-    """Asks an interpreter for its version and packages."""
-    answer = subprocess.run([python, "-c", INSTALLED], capture_output=True, timeout=ASK_SECONDS)
-    if answer.returncode:
-        raise PluginError(f"'{python}' does not work: {answer.stderr.decode(errors='replace').strip()}")
-    return json.loads(answer.stdout)
+@dataclass(frozen=True)
+class Installed:
+    """What an interpreter has."""
+
+    version: str
+    packages: list[tuple[str, str]]
+
+
+def installed(python: Path) -> Installed:
+    """Asks an interpreter for its version and packages.
+
+    Raises:
+        PluginError: It does not work.
+    """
+    try:
+        answer = subprocess.run([python, "-c", INSTALLED], capture_output=True, timeout=ASK_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise PluginError(f"'{python}' does not work: {error}") from error
+    return Installed(**json.loads(answer.stdout))
 
 
 def register(server: grpc.Server, engine: Engine, processes: Processes) -> None:
     """Adds the language host to a server."""
-    language_pb2_grpc.add_LanguageRuntimeServicer_to_server(Language(sys.argv[-1], processes), server)
+    language_pb2_grpc.add_LanguageRuntimeServicer_to_server(Language(engine, processes), server)
 
 
 if __name__ == "__main__":

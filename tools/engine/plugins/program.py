@@ -29,9 +29,7 @@ THREADS_PER_OPERATION = 4
 def main(settings_json: str, program: str) -> int:
     """Runs the program against the engine and returns the exit status."""
     settings = pulumi.runtime.Settings(**json.loads(settings_json))
-    pulumi.runtime.set_all_config(
-        pulumi.runtime.get_config_env(), pulumi.runtime.get_config_secret_keys_env()
-    )
+    pulumi.runtime.set_all_config(pulumi.runtime.get_config_env(), pulumi.runtime.get_config_secret_keys_env())
     pulumi.runtime.configure(settings)
     # A program that fails leaves futures that nobody waits for; asyncio's complaints about them explain nothing.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)

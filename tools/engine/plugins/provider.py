@@ -7,6 +7,7 @@ the port from the first line of its standard output, and talks to it until it sa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -17,8 +18,8 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
@@ -31,6 +32,7 @@ from pulumi.runtime.proto import (
     provider_pb2_grpc,
     status_pb2,
 )
+from typing_extensions import override
 
 # More than any parallelism in use: a Cancel must find a free thread while every other one waits for its Command.
 WORKERS = 1024
@@ -38,13 +40,15 @@ MESSAGE_BYTES = 400 * 1024 * 1024
 PARENT_POLL_SECONDS = 0.2
 # The engine kills a plugin five seconds after its interrupt; what the plugin started must be gone before that.
 END_SECONDS = 2.0
+END_POLL_SECONDS = 0.05
 
 GRPC_OPTIONS = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES)]
 
 # Property values as plain Python: None, bool, int, float, str, list, dict with str keys, or UNKNOWN.
 Value = Any
 Properties = dict[str, Value]
-Path = tuple[str | int, ...]
+PropertyPath = tuple[str | int, ...]
+Living = tuple[str, Properties, Properties]
 
 SIGNATURE = "4dabf18193072939515e22adb298388d"
 SECRET_SIGNATURE = "1b47061264138c4ac30d75fd1eb44270"
@@ -58,7 +62,6 @@ class Unknown:
     """A value that only exists once something else was made: previews hold it, real operations never do."""
 
     def __repr__(self) -> str:
-        """Shows in messages what the engine's own display shows."""
         return "output<unknown>"
 
 
@@ -69,27 +72,20 @@ class PluginError(Exception):
     """An operation that failed; its text is what the user reads."""
 
 
-class PartialFailure(PluginError):
+class PartialStateError(PluginError):
     """An operation that failed after it changed the resource: the engine is to remember the new state."""
 
     def __init__(self, message: str, identity: str, outputs: Properties) -> None:
-        """Keeps what the engine is to write into the state.
-
-        Args:
-            message: What the user reads.
-            identity: The resource's id.
-            outputs: The resource's properties after the failure.
-        """
         super().__init__(message)
         self.identity = identity
         self.outputs = outputs
 
 
-def decode(struct: struct_pb2.Struct) -> tuple[Properties, frozenset[Path]]:
+def decode(struct: struct_pb2.Struct) -> tuple[Properties, frozenset[PropertyPath]]:
     """Turns the engine's format into plain values, and the paths at which they were secret."""
-    secrets: set[Path] = set()
+    secrets: set[PropertyPath] = set()
 
-    def plain(value: struct_pb2.Value, path: Path) -> Value:
+    def plain(value: struct_pb2.Value, path: PropertyPath) -> Value:
         kind = value.WhichOneof("kind")
         if kind == "string_value":
             return UNKNOWN if value.string_value == UNKNOWN_TEXT else value.string_value
@@ -113,10 +109,10 @@ def decode(struct: struct_pb2.Struct) -> tuple[Properties, frozenset[Path]]:
     return {key: plain(value, (key,)) for key, value in struct.fields.items()}, frozenset(secrets)
 
 
-def encode(properties: Mapping[str, Value], secrets: frozenset[Path] = frozenset()) -> struct_pb2.Struct:
+def encode(properties: Mapping[str, Value], secrets: frozenset[PropertyPath] = frozenset()) -> struct_pb2.Struct:
     """Turns plain values into the engine's format; what stands at a path in `secrets` is marked secret again."""
 
-    def wire(value: Value, path: Path) -> Value:
+    def wire(value: Value, path: PropertyPath) -> Value:
         if value is UNKNOWN:
             value = UNKNOWN_TEXT
         elif isinstance(value, Mapping):
@@ -130,7 +126,7 @@ def encode(properties: Mapping[str, Value], secrets: frozenset[Path] = frozenset
     return struct
 
 
-def path_text(path: Path) -> str:
+def path_text(path: PropertyPath) -> str:
     """Writes a property path as the engine does: `a.b[0]["odd-key"]`."""
     text = ""
     for step in path:
@@ -143,7 +139,7 @@ def path_text(path: Path) -> str:
     return text
 
 
-def differences(old: Value, new: Value, path: Path = ()) -> Iterator[tuple[Path, Kind.ValueType]]:
+def differences(old: Value, new: Value, path: PropertyPath = ()) -> Iterator[tuple[PropertyPath, Kind.ValueType]]:
     """Yields the innermost paths at which two values differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
@@ -169,8 +165,8 @@ def differences(old: Value, new: Value, path: Path = ()) -> Iterator[tuple[Path,
 class Difference:
     """What a change of inputs would do to a resource."""
 
-    changes: dict[Path, Kind.ValueType] = field(default_factory=dict)
-    replaces: frozenset[Path] = frozenset()
+    changes: dict[PropertyPath, Kind.ValueType] = field(default_factory=dict)
+    replaces: frozenset[PropertyPath] = frozenset()
     delete_first: bool = False
 
     def response(self) -> provider_pb2.DiffResponse:
@@ -188,14 +184,10 @@ class Difference:
 
 
 class Engine:
-    """The engine that started this plugin: what the plugin has to say goes there."""
+    """The engine that started this plugin, by its own address: what the plugin has to say goes there."""
 
     def __init__(self, address: str) -> None:
-        """Connects on first use.
-
-        Args:
-            address: The engine's own address, the last argument of every plugin.
-        """
+        self.address = address
         self._stub = engine_pb2_grpc.EngineStub(grpc.insecure_channel(address, options=GRPC_OPTIONS))
 
     def status(self, urn: str, message: str) -> None:
@@ -216,20 +208,19 @@ class Engine:
 
 
 class Processes:
-    """The process groups of this plugin that are at work; all of them end with it."""
+    """What this plugin has started and still waits for; all of it ends with the plugin.
+
+    Each process leads a session of its own, which all its descendants share, whatever process groups they make
+    (`timeout` makes one). A daemon that leaves the session (`setsid`) is meant to stay, and stays.
+    """
 
     def __init__(self) -> None:
-        """Starts with none."""
         self._lock = threading.Lock()
         self._running: dict[int, subprocess.Popen[bytes]] = {}
         self._closed = False
 
     def start(self, arguments: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
-        """Starts a program as the leader of a new process group.
-
-        Args:
-            arguments: The program and its arguments.
-            options: Anything else for `subprocess.Popen`.
+        """Starts a program; `options` are those of `subprocess.Popen`.
 
         Raises:
             PluginError: The run was cancelled already.
@@ -237,42 +228,49 @@ class Processes:
         with self._lock:
             if self._closed:
                 raise PluginError("the run was cancelled before this could start")
-            process = subprocess.Popen(arguments, process_group=0, **options)
+            process = subprocess.Popen(arguments, start_new_session=True, **options)
             self._running[process.pid] = process
             return process
 
     def done(self, process: subprocess.Popen[bytes]) -> None:
-        """Forgets a group whose leader ended: what it left behind on purpose is not this plugin's."""
+        """Forgets a process that ended: what it left running on purpose is not this plugin's."""
         with self._lock:
             self._running.pop(process.pid, None)
 
     def end_all(self) -> None:
-        """Asks every group to end, kills what is left after two seconds, and lets nothing start any more."""
+        """Asks everything to end, kills what is left after two seconds, and lets nothing start any more."""
         with self._lock:
             self._closed = True
-            groups = list(self._running)
-        for sign, seconds in ((signal.SIGTERM, END_SECONDS), (signal.SIGKILL, END_SECONDS / 2)):
-            for group in groups:
-                signal_group(group, sign)
-            deadline = time.monotonic() + seconds
-            while groups and time.monotonic() < deadline:
-                time.sleep(0.02)
-                groups = [group for group in groups if self._alive(group)]
-
-    def _alive(self, group: int) -> bool:
-        process = self._running.get(group)
-        if process is not None:
-            process.poll()
-        return signal_group(group, 0)
+            sessions = set(self._running)
+        if not end_sessions(sessions, signal.SIGTERM, END_SECONDS):
+            end_sessions(sessions, signal.SIGKILL, END_SECONDS / 2)
 
 
-def signal_group(group: int, sign: int) -> bool:
-    """Sends a signal to a process group, and says whether there is one."""
-    try:
-        os.killpg(group, sign)
-    except ProcessLookupError:
-        return False
+def end_sessions(sessions: set[int], sign: signal.Signals, seconds: float) -> bool:
+    """Signals each process of some sessions once, and says whether all of them ended in time."""
+    signalled: set[int] = set()
+    deadline = time.monotonic() + seconds
+    while members := session_members(sessions):
+        for pid in members - signalled:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, sign)
+        signalled |= members
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(END_POLL_SECONDS)
     return True
+
+
+def session_members(sessions: set[int]) -> set[int]:
+    """Returns the living processes of some sessions."""
+    members = set()
+    for entry in Path("/proc").glob("[0-9]*/stat") if sessions else ():
+        # A process may end while it is looked at.
+        with contextlib.suppress(OSError):
+            state, _, _, session, *_ = entry.read_text(errors="replace").rpartition(")")[2].split()
+            if int(session) in sessions and state not in "ZX":
+                members.add(int(entry.parent.name))
+    return members
 
 
 @dataclass(frozen=True)
@@ -282,17 +280,13 @@ class Call:
     urn: str
     engine: Engine
     processes: Processes
-    seconds: float
+    timeout: float  # seconds, 0 for none
+    deadline: float  # on the monotonic clock
 
     @property
     def name(self) -> str:
         """The name the program gave to the resource."""
         return self.urn.split("::")[-1]
-
-    @property
-    def deadline(self) -> float:
-        """When the resource's custom timeout ends, on the monotonic clock."""
-        return time.monotonic() + self.seconds if self.seconds else float("inf")
 
 
 class ResourceType(ABC):
@@ -302,11 +296,8 @@ class ResourceType(ABC):
     def check(self, name: str, inputs: Properties, olds: Properties, seed: bytes) -> tuple[Properties, list[str]]:
         """Returns the inputs with what was left out filled in, and what is wrong with them.
 
-        Args:
-            name: The name the program gave to the resource.
-            inputs: The program's inputs; some may be unknown.
-            olds: The inputs in the state, empty for a new resource.
-            seed: The engine's randomness for names, the same in preview and update.
+        `olds` are the inputs in the state, empty for a new resource; `seed` is the engine's randomness for names,
+        the same in preview and update.
         """
 
     @abstractmethod
@@ -326,9 +317,7 @@ class ResourceType(ABC):
         """Changes the resource and returns its outputs."""
 
     @abstractmethod
-    def read(
-        self, call: Call, identity: str, olds: Properties, inputs: Properties
-    ) -> tuple[str, Properties, Properties]:
+    def read(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> Living:
         """Returns the living resource's id (nothing if it is gone), outputs and inputs."""
 
     @abstractmethod
@@ -337,17 +326,12 @@ class ResourceType(ABC):
 
 
 class ResourceProvider(provider_pb2_grpc.ResourceProviderServicer):
-    """The engine's side of a plugin: it speaks the protocol and hands plain values to the resource types."""
+    """The engine's side of a plugin: it speaks the protocol and hands plain values to the resource types.
+
+    `types` are the resource types by their tokens, `version` that of the official plugin which this one stands for.
+    """
 
     def __init__(self, version: str, types: Mapping[str, ResourceType], engine: Engine, processes: Processes) -> None:
-        """Serves some types of one package.
-
-        Args:
-            version: The version of the official plugin that this one stands for.
-            types: The resource types by their tokens.
-            engine: Where log lines go.
-            processes: What has to end when the run is cancelled.
-        """
         self.version = version
         self.types = types
         self.engine = engine
@@ -364,40 +348,41 @@ class ResourceProvider(provider_pb2_grpc.ResourceProviderServicer):
     def configure(self, inputs: Properties) -> None:
         """Takes the provider's settings; connects to nothing."""
 
+    @override
     def Handshake(
         self, request: provider_pb2.ProviderHandshakeRequest, context: grpc.ServicerContext
     ) -> provider_pb2.ProviderHandshakeResponse:
-        """Says what this plugin understands."""
         return provider_pb2.ProviderHandshakeResponse(accept_secrets=True)
 
+    @override
     def GetPluginInfo(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> plugin_pb2.PluginInfo:
-        """Says which version this is."""
         return plugin_pb2.PluginInfo(version=self.version)
 
+    @override
     def CheckConfig(
         self, request: provider_pb2.CheckRequest, context: grpc.ServicerContext
     ) -> provider_pb2.CheckResponse:
-        """Checks the provider's settings."""
         with reported(context):
             inputs, _ = decode(request.news)
             failures = [provider_pb2.CheckFailure(reason=reason) for reason in self.check_config(inputs)]
             return provider_pb2.CheckResponse(inputs=request.news, failures=failures)
 
+    @override
     def DiffConfig(self, request: provider_pb2.DiffRequest, context: grpc.ServicerContext) -> provider_pb2.DiffResponse:
-        """Compares the provider's settings: a change never replaces what the provider holds."""
+        # A change of the settings never replaces what the provider holds.
         with reported(context):
             return Difference(dict(differences(decode(request.olds)[0], decode(request.news)[0]))).response()
 
+    @override
     def Configure(
         self, request: provider_pb2.ConfigureRequest, context: grpc.ServicerContext
     ) -> provider_pb2.ConfigureResponse:
-        """Takes the provider's settings."""
         with reported(context):
             self.configure(decode(request.args)[0])
             return provider_pb2.ConfigureResponse(acceptSecrets=True, supportsPreview=True)
 
+    @override
     def Check(self, request: provider_pb2.CheckRequest, context: grpc.ServicerContext) -> provider_pb2.CheckResponse:
-        """Checks a resource's inputs."""
         with reported(context):
             inputs, secrets = decode(request.news)
             olds, _ = decode(request.olds)
@@ -406,13 +391,13 @@ class ResourceProvider(provider_pb2_grpc.ResourceProviderServicer):
             failures = [provider_pb2.CheckFailure(reason=reason) for reason in problems]
             return provider_pb2.CheckResponse(inputs=encode(inputs, secrets), failures=failures)
 
+    @override
     def Diff(self, request: provider_pb2.DiffRequest, context: grpc.ServicerContext) -> provider_pb2.DiffResponse:
-        """Says what new inputs would change."""
         with reported(context):
             return self._type(request.urn).difference(decode(request.olds)[0], decode(request.news)[0]).response()
 
+    @override
     def Create(self, request: provider_pb2.CreateRequest, context: grpc.ServicerContext) -> provider_pb2.CreateResponse:
-        """Makes a resource, or says what it would be."""
         with reported(context):
             inputs, secrets = decode(request.properties)
             kind, call = self._type(request.urn), self._call(request)
@@ -422,11 +407,13 @@ class ResourceProvider(provider_pb2_grpc.ResourceProviderServicer):
                 identity, outputs = kind.create(call, inputs)
             return provider_pb2.CreateResponse(id=identity, properties=encode(outputs, secrets))
 
+    @override
     def Update(self, request: provider_pb2.UpdateRequest, context: grpc.ServicerContext) -> provider_pb2.UpdateResponse:
-        """Changes a resource, or says what it would be."""
-        inputs, secrets = decode(request.news)
+        inputs, new_secrets = decode(request.news)
+        olds, old_secrets = decode(request.olds)
+        # An old value that stays is as secret as it was.
+        secrets = new_secrets | old_secrets
         with reported(context, secrets):
-            olds, _ = decode(request.olds)
             kind, call = self._type(request.urn), self._call(request)
             if request.preview:
                 outputs = kind.preview(call.name, olds, inputs)[1]
@@ -434,8 +421,8 @@ class ResourceProvider(provider_pb2_grpc.ResourceProviderServicer):
                 outputs = kind.update(call, request.id, olds, inputs)
             return provider_pb2.UpdateResponse(properties=encode(outputs, secrets))
 
+    @override
     def Read(self, request: provider_pb2.ReadRequest, context: grpc.ServicerContext) -> provider_pb2.ReadResponse:
-        """Looks at the living resource."""
         with reported(context):
             olds, secrets = decode(request.properties)
             inputs, input_secrets = decode(request.inputs)
@@ -447,19 +434,19 @@ class ResourceProvider(provider_pb2_grpc.ResourceProviderServicer):
                 id=identity, properties=encode(outputs, secrets), inputs=encode(inputs, input_secrets)
             )
 
+    @override
     def Delete(self, request: provider_pb2.DeleteRequest, context: grpc.ServicerContext) -> empty_pb2.Empty:
-        """Takes a resource away."""
         with reported(context):
             self._type(request.urn).delete(self._call(request), request.id, decode(request.properties)[0])
             return empty_pb2.Empty()
 
+    @override
     def Invoke(self, request: provider_pb2.InvokeRequest, context: grpc.ServicerContext) -> provider_pb2.InvokeResponse:
-        """Refuses functions: this plugin has none."""
         with reported(context):
             raise PluginError(f"this plugin has no function '{request.tok}': it only has resources")
 
+    @override
     def Cancel(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> empty_pb2.Empty:
-        """Ends everything that is at work."""
         self.processes.end_all()
         return empty_pb2.Empty()
 
@@ -470,20 +457,16 @@ class ResourceProvider(provider_pb2_grpc.ResourceProviderServicer):
         return self.types[token]
 
     def _call(self, request: Any) -> Call:
-        return Call(request.urn, self.engine, self.processes, request.timeout)
+        deadline = time.monotonic() + request.timeout if request.timeout else float("inf")
+        return Call(request.urn, self.engine, self.processes, request.timeout, deadline)
 
 
-@contextmanager
-def reported(context: grpc.ServicerContext, secrets: frozenset[Path] = frozenset()) -> Iterator[None]:
-    """Turns a failure inside the block into the engine's own form of an error.
-
-    Args:
-        context: The call that fails.
-        secrets: Where a partial state holds secrets.
-    """
+@contextlib.contextmanager
+def reported(context: grpc.ServicerContext, secrets: frozenset[PropertyPath] = frozenset()) -> Iterator[None]:
+    """Turns a failure inside the block into the engine's form of an error; a partial state may hold secrets."""
     try:
         yield
-    except PartialFailure as failure:
+    except PartialStateError as failure:
         state = provider_pb2.ErrorResourceInitFailed(
             id=failure.identity, properties=encode(failure.outputs, secrets), reasons=[str(failure)]
         )
@@ -496,11 +479,7 @@ def reported(context: grpc.ServicerContext, secrets: frozenset[Path] = frozenset
 
 
 def serve(register: Callable[[grpc.Server, Engine, Processes], None]) -> NoReturn:
-    """Runs a plugin until the engine stops it, or is gone itself; then ends what the plugin started.
-
-    Args:
-        register: Adds the plugin's service to the server.
-    """
+    """Runs a plugin until the engine stops it, or is gone itself; then ends what the plugin started."""
     parent, stopped = os.getppid(), threading.Event()
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, lambda *_: stopped.set())

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from provider import UNKNOWN, Kind, Path, Properties, Value, path_text
+from provider import UNKNOWN, Kind, Properties, PropertyPath, Value, path_text
+from typing_extensions import override
 
-Change = tuple[Path, Kind.ValueType, bool]
-Problem = tuple[Path, str]
+Change = tuple[PropertyPath, Kind.ValueType, bool]
+Problem = tuple[PropertyPath, str]
 
 UNITS = {"ns": 1, "us": 1000, "µs": 1000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 
@@ -24,20 +25,24 @@ class Type(ABC):
     """The type of a property."""
 
     @abstractmethod
-    def problems(self, value: Value, path: Path) -> Iterator[Problem]:
+    def problems(self, value: Value, path: PropertyPath) -> Iterator[Problem]:
         """Yields what is wrong with a known value."""
 
     @abstractmethod
-    def changes(self, old: Value, new: Value, path: Path) -> Iterator[tuple[Path, Kind.ValueType, bool]]:
+    def changes(self, old: Value, new: Value, path: PropertyPath) -> Iterator[Change]:
         """Yields what differs; a bool says whether it makes a new resource."""
 
-    def plan(self, new: Value, old: Value) -> Value:
+    def plan(self, new: Value, old: Value) -> Value:  # noqa: ARG002 - blocks and lists look at it
         """Returns the new value with what was left out filled in."""
         return new
 
     def to_api(self, value: Value) -> Any:
         """Returns the API's form; None is not sent."""
         return value
+
+    def same(self, old: Value, new: Value) -> bool:
+        """Says whether two values mean the same to Docker, which leaves out what is zero or empty."""
+        return bool(meaning(self.to_api(old)) == meaning(None if new is None else self.to_api(new)))
 
     def from_api(self, value: Any) -> Value:
         """Returns the property's form of an API's value."""
@@ -50,28 +55,28 @@ class Scalar(Type):
 
     python: type
     words: str
-    fault: Callable[[Any], str | None] = lambda value: None
+    fault: Callable[[Any], str | None] = lambda _: None
     write: Callable[[Any], Any] = lambda value: value
     parse: Callable[[Any], Any] = lambda value: value
 
-    def problems(self, value: Value, path: Path) -> Iterator[Problem]:
-        """Checks the type and the rule."""
+    @override
+    def problems(self, value: Value, path: PropertyPath) -> Iterator[Problem]:
         if not isinstance(value, self.python) or (self.python is int and isinstance(value, bool)):
             yield path, f"must be {self.words}; got {value!r}."
         elif fault := self.fault(value):
             yield path, fault
 
-    def changes(self, old: Value, new: Value, path: Path) -> Iterator[Change]:
-        """Compares two values."""
+    @override
+    def changes(self, old: Value, new: Value, path: PropertyPath) -> Iterator[Change]:
         if old != new and (old or new):
             yield path, Kind.DELETE if new is None else Kind.UPDATE, False
 
+    @override
     def to_api(self, value: Value) -> Any:
-        """Writes the value."""
         return self.write(value)
 
+    @override
     def from_api(self, value: Any) -> Value:
-        """Reads the value."""
         return self.parse(value)
 
 
@@ -84,8 +89,8 @@ class Many(Type):
     write: Callable[[list[Any]], Any] = lambda items: items
     parse: Callable[[Any], list[Any]] = lambda value: list(value)
 
-    def problems(self, value: Value, path: Path) -> Iterator[Problem]:
-        """Checks each item."""
+    @override
+    def problems(self, value: Value, path: PropertyPath) -> Iterator[Problem]:
         if not isinstance(value, list):
             yield path, f"must be a list; got {value!r}."
             return
@@ -93,8 +98,8 @@ class Many(Type):
             if item is not UNKNOWN:
                 yield from self.item.problems(item, (*path, i))
 
-    def changes(self, old: Value, new: Value, path: Path) -> Iterator[Change]:
-        """Compares item by item."""
+    @override
+    def changes(self, old: Value, new: Value, path: PropertyPath) -> Iterator[Change]:
         if not old and not new:
             return
         if not old or not new:
@@ -111,17 +116,22 @@ class Many(Type):
             else:
                 yield from self.item.changes(old[i], new[i], (*path, i))
 
+    @override
     def plan(self, new: Value, old: Value) -> Value:
-        """Plans each item, by position."""
         olds = old if isinstance(old, list) else []
         return [self.item.plan(item, olds[i] if i < len(olds) else None) for i, item in enumerate(new)]
 
+    @override
+    def same(self, old: Value, new: Value) -> bool:
+        left, right = ([meaning(self.item.to_api(item)) for item in items or ()] for items in (old, new))
+        return left == right if self.ordered else same_items(left, right)
+
+    @override
     def to_api(self, value: Value) -> Any:
-        """Writes each item."""
         return self.write([self.item.to_api(item) for item in value])
 
+    @override
     def from_api(self, value: Any) -> Value:
-        """Reads each item."""
         return [self.item.from_api(item) for item in self.parse(value)]
 
 
@@ -132,8 +142,8 @@ class TextMap(Type):
     write: Callable[[dict[str, str]], Any] = lambda items: items
     parse: Callable[[Any], dict[str, str]] = lambda value: dict(value)
 
-    def problems(self, value: Value, path: Path) -> Iterator[Problem]:
-        """Checks each value."""
+    @override
+    def problems(self, value: Value, path: PropertyPath) -> Iterator[Problem]:
         if not isinstance(value, dict):
             yield path, f"must be a map of strings; got {value!r}."
             return
@@ -141,8 +151,8 @@ class TextMap(Type):
             if item is not UNKNOWN:
                 yield from TEXT.problems(item, (*path, key))
 
-    def changes(self, old: Value, new: Value, path: Path) -> Iterator[Change]:
-        """Compares key by key."""
+    @override
+    def changes(self, old: Value, new: Value, path: PropertyPath) -> Iterator[Change]:
         if new is UNKNOWN or (new and not old):
             yield path, Kind.UPDATE if old else Kind.ADD, False
             return
@@ -153,12 +163,16 @@ class TextMap(Type):
             elif old[key] != new[key]:
                 yield (*path, key), Kind.UPDATE, False
 
+    @override
+    def same(self, old: Value, new: Value) -> bool:
+        return (old or {}) == (new or {})
+
+    @override
     def to_api(self, value: Value) -> Any:
-        """Writes the map."""
         return self.write(value)
 
+    @override
     def from_api(self, value: Any) -> Value:
-        """Reads the map."""
         return self.parse(value)
 
 
@@ -181,8 +195,8 @@ class Block(Type):
 
     fields: Mapping[str, Field]
 
-    def problems(self, value: Value, path: Path) -> Iterator[Problem]:
-        """Checks each property, refuses unknown ones and misses required ones."""
+    @override
+    def problems(self, value: Value, path: PropertyPath) -> Iterator[Problem]:
         if not isinstance(value, dict):
             yield path, f"must be a group of properties; got {value!r}."
             return
@@ -196,8 +210,8 @@ class Block(Type):
             if field.required and value.get(key) is None:
                 yield (*path, key), f"'{key}' is missing."
 
-    def changes(self, old: Value, new: Value, path: Path) -> Iterator[Change]:
-        """Compares property by property."""
+    @override
+    def changes(self, old: Value, new: Value, path: PropertyPath) -> Iterator[Change]:
         if old is None or new is None or new is UNKNOWN:
             if old is not new:
                 yield path, Kind.ADD if old is None else Kind.DELETE if new is None else Kind.UPDATE, False
@@ -206,6 +220,7 @@ class Block(Type):
             for where, kind, replaces in field.type.changes(old.get(key), new.get(key), (*path, key)):
                 yield where, kind, replaces or field.replaces
 
+    @override
     def plan(self, new: Value, old: Value) -> Value:
         """Fills in defaults, and what stays as it was."""
         olds = old if isinstance(old, dict) else {}
@@ -222,8 +237,8 @@ class Block(Type):
                 planned[key] = field.default
         return planned
 
+    @override
     def to_api(self, value: Value) -> Any:
-        """Writes each property that has a place in the API."""
         result: dict[str, Any] = {}
         for key, field in self.fields.items():
             item = value.get(key)
@@ -236,8 +251,8 @@ class Block(Type):
                 group[last] = written
         return result
 
+    @override
     def from_api(self, value: Any) -> Value:
-        """Reads each property that has a place in the API."""
         result: Properties = {}
         for key, field in self.fields.items():
             item = value
@@ -248,32 +263,44 @@ class Block(Type):
         return result
 
     def living(self, known: Properties, seen: Properties) -> Properties:
-        """Returns what the state should say of a resource, in the state's own words where they mean the same.
+        """Returns what the state should say of a living resource.
 
-        Args:
-            known: What the state says, or what the program asked for.
-            seen: What `from_api` found.
+        Where `seen`, read from Docker, means the same as `known`, the words of the state or the program stay.
         """
         result = {key: value for key, value in known.items() if key.startswith("__")}
         for key, field in self.fields.items():
             old, new = known.get(key), seen.get(key)
-            if not field.api or (old is not None and not any(field.type.changes(old, new, ()))):
-                result |= {key: old} if old is not None else {}
-            elif isinstance(field.type, Block) and isinstance(old, dict) and isinstance(new, dict):
-                result[key] = field.type.living(old, new)
-            elif new is not None and (old is not None or self._added_by_hand(field, new)):
-                result[key] = new
+            if not field.api:
+                value = old
+            elif isinstance(field.type, Block) and old is not None:
+                value = field.type.living(old, new or {})
+            elif old is None:
+                added = new is not None and new != field.default and meaning(field.type.to_api(new))
+                value = new if added and not field.kept else None
+            else:
+                value = old if field.type.same(old, new) else new
+            if value is not None:
+                result[key] = value
         return result
 
-    @staticmethod
-    def _added_by_hand(field: Field, value: Value) -> bool:
-        return not field.kept and value != field.default and any(field.type.changes(None, value, ()))
+
+def meaning(value: Any) -> Any:
+    """Returns an API's value without what is zero or empty."""
+    if isinstance(value, dict):
+        return {key: rest for key, item in value.items() if (rest := meaning(item))}
+    if isinstance(value, list):
+        return [meaning(item) for item in value]
+    return value or None
 
 
 def same_items(left: list[Value], right: list[Value]) -> bool:
     """Compares two lists without regard to their order."""
     rest = list(right)
-    return len(left) == len(right) and all(item in rest and (rest.remove(item) or True) for item in left)
+    for item in left:
+        if item not in rest:
+            return False
+        rest.remove(item)
+    return not rest
 
 
 def fits(pattern: str) -> Callable[[str], str | None]:
@@ -356,7 +383,7 @@ COUNT = Scalar(int, "a whole number", count_fault)
 DURATION = Scalar(str, "a string", duration_fault, nanoseconds, duration)
 RATIO = Scalar(str, "a string", ratio_fault, float, lambda number: f"{number:.1f}")
 # Docker says "global" with an empty group, and "not global" with none.
-GLOBAL = Scalar(bool, "a boolean", write=lambda on: {} if on else None, parse=lambda group: True)
+GLOBAL = Scalar(bool, "a boolean", write=lambda on: {} if on else None, parse=lambda _: True)
 TEXTS = Many(TEXT)
 TEXT_SET = Many(TEXT, ordered=False)
 ENVIRONMENT = TextMap(write=pairs, parse=unpaired)
@@ -397,11 +424,7 @@ MOUNT = {
     "readOnly": Field(FLAG, "ReadOnly"),
     "bindOptions": Field(
         Block(
-            {
-                "propagation": Field(
-                    one_of("private", "rprivate", "shared", "rshared", "slave", "rslave"), "Propagation"
-                )
-            }
+            {"propagation": Field(one_of("private", "rprivate", "shared", "rshared", "slave", "rslave"), "Propagation")}
         ),
         "BindOptions",
     ),
@@ -505,7 +528,9 @@ SERVICE = Block(
         "updateConfig": Field(Block(ROLLOUT), "UpdateConfig"),
         "rollbackConfig": Field(Block(ROLLBACK), "RollbackConfig"),
         "endpointSpec": Field(
-            Block({"mode": Field(one_of("vip", "dnsrr"), "Mode", kept=True), "ports": Field(Many(Block(PORT)), "Ports")}),
+            Block(
+                {"mode": Field(one_of("vip", "dnsrr"), "Mode", kept=True), "ports": Field(Many(Block(PORT)), "Ports")}
+            ),
             "EndpointSpec",
             kept=True,
         ),

@@ -1,12 +1,14 @@
-#!/usr/bin/env python3
 """Take the stack down to its last file, and the Docker daemon with the last stack if set-up started it."""
 
 import os
+import shutil
 import subprocess
 import time
+from pathlib import Path
 
-import stack
-from stack import ToolError
+from components.rendering import render
+from tools import stack
+from tools.stack import ToolError
 
 
 def down() -> int:
@@ -16,7 +18,7 @@ def down() -> int:
     if stack.pulumi("destroy", "--yes", "--skip-preview", "--suppress-outputs") != 0:
         raise ToolError("the stack is not gone; what failed is said above; put it right and run again: make down")
     sweep()
-    subprocess.run(["pulumi", "stack", "rm", "--yes", "--preserve-config", "--stack", stack.STACK], check=True, capture_output=True)
+    forget()
     subprocess.run(["tools/setup", "stop-daemon"], check=True)
     print(f"down after {stack.since(begin)}; nothing of stack {stack.STACK} is left")
     return 0
@@ -24,13 +26,24 @@ def down() -> int:
 
 def sweep() -> None:
     """Take away what a run that was killed before its first resource left behind."""
-    from components.rendering import render
-
     script = render("machines/sweep.sh")
     environment = os.environ | {"WORK": str(stack.WORK), "STACK": stack.STACK}
     done = subprocess.run(["bash", "-c", script, "sweep"], env=environment, stdin=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
         raise ToolError("something of the stack is left; what failed is said above; run again: make down")
+
+
+def forget() -> None:
+    """Remove the stack's state, and what the engine keeps of its past where the state is a folder of this user."""
+    subprocess.run(
+        ["pulumi", "stack", "rm", "--yes", "--preserve-config", "--stack", stack.STACK], check=True, capture_output=True
+    )
+    for folder in ("backups", "history", "locks/organization"):
+        for backend in stack.backend_folder():
+            shutil.rmtree(backend / folder / stack.PROJECT / stack.STACK, ignore_errors=True)
+    home = Path(os.environ.get("PULUMI_HOME", "~/.pulumi")).expanduser()
+    for log in (home / "logs").glob(f"organization+{stack.PROJECT}+{stack.STACK}-*.log"):
+        log.unlink()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Bring the stack up: what merely stopped is started, what stays dead is left out, and the page is fetched at the end."""
 
 import subprocess
@@ -7,8 +6,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 
-import stack
-from stack import NodeEntry, ToolError
+from tools import stack
+from tools.stack import NodeEntry, ToolError
 
 
 def up() -> int:

@@ -1,0 +1,316 @@
+"""Runs components, or the real program, against mocks that keep all that was asked of the engine."""
+
+import asyncio
+import contextvars
+import json
+import os
+import runpy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pulumi
+import pulumi_command as command
+import pulumi_docker as docker
+import yaml
+from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks, rpc, set_all_config, set_mocks
+from pulumi.runtime.mocks import MockMonitor
+from pulumi.runtime.proto import resource_pb2
+from pulumi.runtime.stack import Stack, run_pulumi_func
+
+from components import PACKAGE
+from components.config import REDIRECTING_VARIABLES, Node, ProxySettings
+from components.machines import Machine
+
+ROOT = Path(__file__).resolve().parents[2]
+STACK_TYPE = "pulumi:pulumi:Stack"
+COMMAND = "command:local:Command"
+SERVICE = "docker:index/service:Service"
+SERVICE_CONFIG = "docker:index/serviceConfig:ServiceConfig"
+PROVIDER = "pulumi:providers:docker"
+
+UNREMARKABLE = {
+    *("type", "name", "parent", "custom", "object", "provider", "providers", "dependencies", "propertyDependencies"),
+    *("deletedWith", "deleteBeforeReplace", "deleteBeforeReplaceDefined", "customTimeouts"),
+    *("acceptSecrets", "acceptResources", "supportsPartialValues", "supportsResultReporting"),
+    *("version", "sourcePosition", "stackTrace"),
+}
+"""Fields of a request that `Registered` shows, or that say nothing about what the program wants."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registered:
+    """One resource as the engine was asked for it. Other resources are named by their name; none is an empty name."""
+
+    type: str
+    name: str
+    urn: str
+    custom: bool
+    parent: str
+    inputs: Mapping[str, Any]
+    dependencies: frozenset[str]
+    data_dependencies: frozenset[str]
+    provider: str
+    deleted_with: str
+    delete_before_replace: bool
+    timeouts: Mapping[str, str]
+    other_options: frozenset[str]
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """A Command's environment without its scripts."""
+        return {k: v for k, v in self.inputs.get("environment", {}).items() if not k.endswith("_SCRIPT")}
+
+    @property
+    def scripts(self) -> Mapping[str, str]:
+        """A Command's scripts, by CREATE_SCRIPT and DELETE_SCRIPT."""
+        return {k: v for k, v in self.inputs.get("environment", {}).items() if k.endswith("_SCRIPT")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a program asked for, what it registered and exported, and what the body returned, outputs resolved."""
+
+    resources: Sequence[Registered]
+    outputs: Mapping[str, Mapping[str, Any]]
+    exports: Mapping[str, Any]
+    returned: Any
+
+    def __getitem__(self, name: str) -> Registered:
+        found = [resource for resource in self.resources if resource.name == name]
+        assert len(found) == 1, f"{len(found)} resources are named {name}; there are {[r.name for r in self.resources]}"
+        return found[0]
+
+    def of_type(self, type_: str) -> list[Registered]:
+        return [resource for resource in self.resources if resource.type == type_]
+
+    def within(self, component: str) -> list[Registered]:
+        """A component and all below it."""
+        inside = {component}
+        while more := {r.name for r in self.resources if r.parent in inside} - inside:
+            inside |= more
+        return [resource for resource in self.resources if resource.name in inside]
+
+    def inventory(self, component: str) -> set[tuple[str, str]]:
+        """(type, name) of a component and all below it."""
+        return {(resource.type, resource.name) for resource in self.within(component)}
+
+
+class RecordingMocks(Mocks):
+    """Answers as the providers would, for the types that the program uses and for no other."""
+
+    def call(self, args: MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
+        raise AssertionError(f"an invoke that nobody planned: {args.token}")
+
+    def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        if args.typ.startswith(f"{PACKAGE}:index:"):
+            return "", {}
+        state = dict(args.inputs)
+        if args.typ == COMMAND:
+            state |= {"stdout": f"words of {args.name}", "stderr": ""}
+        elif args.typ == SERVICE_CONFIG:
+            state.setdefault("name", f"{args.name}-0a1b2c3")
+        elif args.typ not in (SERVICE, PROVIDER):
+            raise AssertionError(f"a resource of a type that nobody planned: {args.typ}")
+        return f"{args.name}-id", state
+
+
+class RecordingMonitor(MockMonitor):
+    """Keeps each request, and refuses two resources with one URN as the engine does."""
+
+    def __init__(self, mocks: Mocks) -> None:
+        super().__init__(mocks)
+        self.requests: dict[str, resource_pb2.RegisterResourceRequest] = {}
+        self.registered_outputs: dict[str, Mapping[str, Any]] = {}
+
+    def make_urn(self, parent: str, type_: str, name: str) -> str:
+        chain = parent.split("::")[2] if parent else STACK_TYPE
+        qualified = type_ if chain == STACK_TYPE else f"{chain}${type_}"
+        return "::".join([f"urn:pulumi:{pulumi.get_stack()}", pulumi.get_project(), qualified, name])
+
+    def RegisterResource(self, request: resource_pb2.RegisterResourceRequest) -> Any:  # noqa: N802
+        if request.type != STACK_TYPE:
+            urn = self.make_urn(request.parent, request.type, request.name)
+            assert urn not in self.requests, f"two resources have the URN {urn}"
+            self.requests[urn] = request
+        with _event_loop():
+            return super().RegisterResource(request)
+
+    def RegisterResourceOutputs(self, request: resource_pb2.RegisterResourceOutputsRequest) -> Any:  # noqa: N802
+        name = _name(request.urn)
+        assert name not in self.registered_outputs, f"{name} registers its outputs twice"
+        with _event_loop():
+            self.registered_outputs[name] = rpc.deserialize_properties(request.outputs)
+        return super().RegisterResourceOutputs(request)
+
+    def registered(self) -> list[Registered]:
+        """All requests, in an order that does not hang on chance."""
+        return sorted((self._registered(urn) for urn in self.requests), key=lambda one: one.urn)
+
+    def _registered(self, urn: str) -> Registered:
+        request = self.requests[urn]
+        timeouts = request.customTimeouts
+        data = [dependency for one in request.propertyDependencies.values() for dependency in one.urns]
+        return Registered(
+            type=request.type,
+            name=request.name,
+            urn=urn,
+            custom=request.custom,
+            parent="" if STACK_TYPE in request.parent.split("::")[2:3] else _name(request.parent),
+            inputs=rpc.deserialize_properties(request.object),
+            dependencies=frozenset(map(_name, request.dependencies)),
+            data_dependencies=frozenset(map(_name, data)),
+            provider=_name(request.provider),
+            deleted_with=_name(request.deletedWith),
+            delete_before_replace=request.deleteBeforeReplace,
+            timeouts={field.name: value for field, value in timeouts.ListFields()},
+            other_options=frozenset(field.name for field, _ in request.ListFields()) - UNREMARKABLE,
+        )
+
+
+def run(
+    body: Callable[[], Any],
+    *,
+    config: Mapping[str, Any] | None = None,
+    stack: str = "dev",
+    environment: Mapping[str, str] | None = None,
+) -> Run:
+    """Run a body to its end and give back all that it asked for. Errors of the body and of any registration come out.
+
+    Args:
+        body: makes resources; outputs in what it returns are resolved.
+        config: values of the stack file by their full key, as YAML gives them.
+        stack: the stack's name.
+        environment: variables beside those of this process, which says nothing about Docker or the configuration.
+    """
+    # The SDK keeps its state in context variables: a run in a copy leaves nothing to the next one.
+    return contextvars.copy_context().run(_run, body, config or {}, stack, environment or {})
+
+
+def _run(body: Callable[[], Any], config: Mapping[str, Any], stack: str, environment: Mapping[str, str]) -> Run:
+    monitor = RecordingMonitor(RecordingMocks())
+    exports: dict[str, Any] = {}
+    returned: list[Any] = []
+
+    async def whole() -> None:
+        value = body()
+        root = pulumi.runtime.get_root_resource()
+        assert isinstance(root, Stack)
+        returned.append(await pulumi.Output.from_input(value).future())
+        exports.update(await pulumi.Output.from_input(root.outputs).future() or {})
+
+    ours = {name: value for name, value in os.environ.items() if not _steers(name)}
+    with patch.dict(os.environ, {**ours, **environment}, clear=True), _event_loop() as loop:
+        set_mocks(RecordingMocks(), project=PACKAGE, stack=stack, preview=False, monitor=monitor)
+        set_all_config({key: _as_engine_sends(value) for key, value in config.items()})
+        loop.run_until_complete(run_pulumi_func(whole))
+    return Run(
+        resources=monitor.registered(), outputs=monitor.registered_outputs, exports=exports, returned=returned[0]
+    )
+
+
+def run_program(
+    config: Mapping[str, Any] | None = None,
+    *,
+    stack: str = "dev",
+    environment: Mapping[str, str] | None = None,
+) -> Run:
+    """Run the real `__main__.py` with the committed stack file.
+
+    Args:
+        config: keys, without the project's name, that replace those of the stack file; one that is None is left out.
+        stack: the stack's name.
+        environment: see `run`.
+    """
+    changes = {f"{PACKAGE}:{key}": value for key, value in (config or {}).items()}
+    values = {key: value for key, value in {**committed_config(), **changes}.items() if value is not None}
+    return run(_main, config=values, stack=stack, environment=environment)
+
+
+def _main() -> None:
+    runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
+
+
+def committed_config() -> dict[str, Any]:
+    """What the engine reads: the project file's own values and defaults, then the dev stack's file."""
+    project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
+    assert project["name"] == PACKAGE
+    values: dict[str, Any] = {}
+    for key, entry in project.get("config", {}).items():
+        if not isinstance(entry, dict):
+            values[key] = entry
+        elif "value" in entry:
+            values[key] = entry["value"]
+        elif "default" in entry:
+            values[key] = entry["default"]
+    full = {key if ":" in key else f"{PACKAGE}:{key}": value for key, value in values.items()}
+    return full | yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())["config"]
+
+
+def _as_engine_sends(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _steers(name: str) -> bool:
+    return name in REDIRECTING_VARIABLES or name.startswith("PULUMI_")
+
+
+def _name(reference: str) -> str:
+    """The name in a URN, or in a provider's reference (URN and id); empty for an empty one."""
+    return reference.split("::")[3] if reference else ""
+
+
+@contextmanager
+def _event_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop of this thread that is closed again; the SDK leaves the ones it makes open."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        yield loop
+    finally:
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+        asyncio.set_event_loop(None)
+
+
+# --- what one component's test needs of the others -------------------------------------------------------------------
+
+WORK = ".work/dev"
+NETWORK = IPv4Network("192.168.56.0/24")
+
+
+def nodes(count: int = 3, *, managers: int = 3, proxies: Sequence[int] = (2, 3), prefix: str = "core") -> list[Node]:
+    """Nodes as the settings plan them; `proxies` are numbers of nodes."""
+    return [
+        Node(
+            name=f"{prefix}-{number:02d}",
+            address=f"192.168.56.{10 + number}",
+            role="manager" if number <= managers else "worker",
+            proxy=number in proxies,
+            memory=512,
+            cpus=1,
+        )
+        for number in range(1, count + 1)
+    ]
+
+
+def stand_in(name: str) -> command.local.Command:
+    """A resource that stands where another component's would."""
+    return command.local.Command(name, create="true")
+
+
+def machines(planned: Sequence[Node]) -> list[Machine]:
+    """Machines whose resources are named machine-core-01 and so on."""
+    return [Machine(node=node, resource=stand_in(f"machine-{node.name}")) for node in planned]
+
+
+def provider() -> docker.Provider:
+    return docker.Provider("manager", host="ssh://swarm-manager")
+
+
+def proxy_settings(**changes: Any) -> ProxySettings:
+    return ProxySettings.model_validate(changes)
