@@ -1,6 +1,5 @@
 # `make help` lists what there is. STACK=blue works on another stack, NODE=core-02 names a node.
 export STACK ?= dev
-export NODE ?= core-01
 export TARGET ?=
 
 SHELL := /bin/bash
@@ -12,7 +11,7 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help up check e2e preview down status repair ssh logs env bench docs fmt lock
 
 help: ## this list
-	@sed -nE 's/^([a-z0-9]+):.* ## (.*)/\1\t\2/p' Makefile | expand -t 10
+	@sed -nE 's/\$\$/$$/g; s/^([a-z0-9]+):.* ## (.*)/\1\t\2/p' Makefile | expand -t 10
 
 up: ## everything that is missing, then the stack; ends with the url and the page
 	@tools/setup up && . ./.env && python -m tools.up
@@ -24,22 +23,22 @@ e2e: ## the real engine on real nodes, start to end (TARGET=docker, virtualbox, 
 	@tools/e2e
 
 preview: ## what `make up` would change; needs no Docker and no node
-	@tools/setup check && . ./.env && pulumi preview --diff --stack "$$STACK"
+	@tools/setup preview && . ./.env && pulumi preview --diff --stack "$$STACK"
 
 down: ## takes the stack away, to the last file
 	@tools/setup down && . ./.env && python -m tools.down
 
 status: ## nodes, services, tasks and the release being served; each ok, or what to do
-	@tools/setup check && . ./.env && python -m tools.status
+	@tools/setup preview && . ./.env && python -m tools.status
 
 repair: ## brings back what is dead, missing or changed by hand
 	@tools/setup up && . ./.env && python -m tools.repair
 
 ssh: ## a shell on a node: make ssh NODE=core-01
-	@tools/setup check && . ./.env && tools/ssh "$$NODE"
+	@tools/setup preview && . ./.env && tools/ssh $(NODE)
 
 logs: ## all proxies' and backends' logs, with the nodes' names
-	@tools/setup check && . ./.env && tools/logs
+	@tools/setup preview && . ./.env && tools/logs
 
 env: ## the exports for plain pulumi: eval "$$(make env)"
 	@tools/setup env
@@ -48,10 +47,10 @@ bench: ## figures, against a plain shell script in the same run
 	@tools/setup up && . ./.env && tools/bench
 
 docs: ## the settings' manual, written from Pulumi.yaml
-	@tools/setup check && . ./.env && tools/docs
+	@tools/setup preview && . ./.env && tools/docs
 
 fmt: ## formats the Python sources
-	@tools/setup check && . ./.env && ruff format . && ruff check --fix .
+	@tools/setup preview && . ./.env && ruff format . && ruff check --fix .
 
 lock: ## compiles requirements.txt from pyproject.toml
-	@tools/setup check && . ./.env && CUSTOM_COMPILE_COMMAND="make lock" pip-compile --quiet --upgrade --output-file requirements.txt pyproject.toml
+	@tools/setup preview && . ./.env && CUSTOM_COMPILE_COMMAND="make lock" pip-compile --quiet --upgrade --output-file requirements.txt pyproject.toml

@@ -456,7 +456,7 @@ def _plan(network: ipaddress.IPv4Network, machines: MachinesSettings, managers: 
 def folder_hash(folder: Path) -> str:
     """SHA-256 (hex) of a folder's file names and bytes, as `templates/content/release.sh` computes it on a node.
 
-    It is the hash of the lines `<sha256 of the file>  ./<path>` in byte order of the paths; modes and times don't count.
+    It is the hash of the lines `<sha256 of the file>  ./<path>` in byte order of paths; modes and times don't count.
     """
     files = sorted(
         (path for path in folder.rglob("*") if path.is_file()), key=lambda p: os.fsencode(p.relative_to(folder))

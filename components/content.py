@@ -43,12 +43,12 @@ class Content(pulumi.ComponentResource):
                 delete="content/remove.sh",
                 environment={
                     "WORK": args.work,
-                    "NODE": machine.node.name,
                     "FOLDER": args.folder,
                     "RELEASE": args.release,
                     "KEEP": str(args.keep),
                 },
                 triggers=[machine.resource.id],
+                node=machine.node.name,
                 minutes=10,
                 opts=pulumi.ResourceOptions(parent=self, deleted_with=machine.resource),
             )

@@ -62,8 +62,9 @@ class Image(pulumi.ComponentResource):
                 f"{name}-image-{machine.node.name}",
                 create="images/deliver.sh",
                 delete="images/withdraw.sh",
-                environment={"WORK": args.work, "NODE": machine.node.name, "IMAGE": reference},
+                environment={"WORK": args.work, "IMAGE": reference},
                 triggers=[machine.resource.id],
+                node=machine.node.name,
                 minutes=10,
                 opts=pulumi.ResourceOptions(
                     parent=self,

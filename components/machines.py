@@ -111,12 +111,12 @@ class Machines(pulumi.ComponentResource):
             delete="machines/delete.sh",
             environment={
                 **common,
-                "NODE": node.name,
                 "PROVIDER": args.provider,
                 "VAGRANTFILE": vagrantfile,
                 "SSH_CONFIG": render("machines/ssh_config", work=args.work, node=node),
             },
             triggers=[vagrantfile],
+            node=node.name,
             minutes=15,
             # A machine needs the stack's key and its image, and both must outlive it.
             opts=pulumi.ResourceOptions(parent=self, depends_on=list(after)),

@@ -58,8 +58,9 @@ class ProxySeed(pulumi.ComponentResource):
                 f"{name}-{machine.node.name}",
                 create="proxy/seed.sh",
                 delete="proxy/remove.sh",
-                environment={"WORK": args.work, "NODE": machine.node.name, "CONFIGURATION": text},
+                environment={"WORK": args.work, "CONFIGURATION": text},
                 triggers=[machine.resource.id],
+                node=machine.node.name,
                 minutes=5,
                 opts=pulumi.ResourceOptions(parent=self, deleted_with=machine.resource),
             )
@@ -101,13 +102,13 @@ class Proxy(pulumi.ComponentResource):
                 create="proxy/configure.sh",
                 environment={
                     "WORK": args.work,
-                    "NODE": machine.node.name,
                     "IMAGE": args.image,
                     "STATE_URL": f"http://127.0.0.1:{args.settings.port}{STATE_PATH}",
                     "CONFIGURATION": rendered.apply(lambda pair: pair[0]),
                     "STATE": rendered.apply(lambda pair: pair[1]),
                 },
                 triggers=[machine.resource.id],
+                node=machine.node.name,
                 minutes=5,
                 opts=pulumi.ResourceOptions(
                     parent=self,

@@ -16,6 +16,7 @@ def run(
     environment: Mapping[str, pulumi.Input[str]],
     triggers: Sequence[pulumi.Input[str]] = (),
     minutes: int,
+    node: str = "",
     opts: pulumi.ResourceOptions,
 ) -> command.local.Command:
     """A Command whose scripts are files of `templates/`, run by bash on this machine.
@@ -30,6 +31,7 @@ def run(
         environment: the scripts' inputs. A changed value runs `create` again.
         triggers: identities; a changed one takes the old thing away first, then makes the new one.
         minutes: how long each script may take.
+        node: the node that the scripts work on, if it is one.
         opts: parent, dependencies.
     """
     texts = {"CREATE_SCRIPT": render(create)} | ({"DELETE_SCRIPT": render(delete)} if delete else {})
@@ -37,7 +39,7 @@ def run(
         name,
         create=f'exec bash -c "$CREATE_SCRIPT" {create}',
         delete=f'exec bash -c "$DELETE_SCRIPT" {delete}' if delete else None,
-        environment={**environment, **texts},
+        environment={"NODE": node, **environment, **texts},
         triggers=list(triggers),
         opts=pulumi.ResourceOptions.merge(
             opts,

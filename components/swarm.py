@@ -44,11 +44,11 @@ class Swarm(pulumi.ComponentResource):
                 delete="swarm/leave.sh",
                 environment={
                     "WORK": args.work,
-                    "NODE": machine.node.name,
                     "NODE_ADDRESS": machine.node.address,
                     "ROLE": machine.node.role,
                 },
                 triggers=[machine.resource.id],
+                node=machine.node.name,
                 minutes=45,  # a leave waits for its turn: every other node may be rebuilt before it
                 opts=pulumi.ResourceOptions(parent=self),
             )
@@ -103,12 +103,12 @@ class Ready(pulumi.ComponentResource):
                 create="swarm/ready.sh",
                 environment={
                     "WORK": args.work,
-                    "NODE": machine.node.name,
                     "IMAGE": args.image,
                     "MOUNT": args.mount,
                     "PROXY": "true" if machine.node.proxy else "false",
                 },
                 triggers=[machine.resource.id],
+                node=machine.node.name,
                 minutes=10,
                 opts=pulumi.ResourceOptions(
                     parent=self,

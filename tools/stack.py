@@ -145,7 +145,11 @@ def clear_what_a_killed_run_left() -> None:
     state = pulumi_json("stack", "export")
     if state["deployment"].pop("pending_operations", None):
         subprocess.run(
-            ["pulumi", "stack", "import", "--stack", STACK], input=json.dumps(state), text=True, check=True, capture_output=True
+            ["pulumi", "stack", "import", "--stack", STACK],
+            input=json.dumps(state),
+            text=True,
+            check=True,
+            capture_output=True,
         )
         print("the last run was cut off; what it was doing is done again")
 

@@ -14,8 +14,11 @@ def up() -> int:
     """Bring the stack up and show what it serves."""
     begin = time.monotonic()
     stack.clear_what_a_killed_run_left()
-    entries = stack.nodes()
-    dead = wake(entries) if entries else []
+    made = stack.resources()
+    entries = [entry for entry in stack.nodes() if f"machines-{entry.name}" in made]
+    dead = wake(entries)
+    if dead and len(dead) == len(entries):
+        raise ToolError(f"no node answers ({', '.join(dead)}); to make them anew, run: make down, then make up")
     manager = stack.living_manager([entry for entry in entries if entry.name not in dead])
     if manager:
         take_away_lost_services(manager)
@@ -92,7 +95,9 @@ def show_page(url: str) -> None:
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
             text = answer.read(65536).decode(errors="replace")
-            names = ", ".join(f"{key}: {answer.headers[key]}" for key in ("X-Proxy", "X-Backend") if answer.headers[key])
+            names = ", ".join(
+                f"{key}: {answer.headers[key]}" for key in ("X-Proxy", "X-Backend") if answer.headers[key]
+            )
     except (urllib.error.URLError, OSError) as error:
         raise ToolError(f"the stack is up, but {url} does not answer ({error}); run: make status") from error
     print(f"\n{url} answers ({names}):\n\n{text}")

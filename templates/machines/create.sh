@@ -8,9 +8,8 @@ log=$folder/log
 mkdir -p "$folder"
 take_lock "$WORK/locks/$NODE" 300
 
-# What a killed run or other settings left under this name is no part of the machine that is wanted.
-known=$folder/.vagrant/machines/default/$PROVIDER/id
-if [[ ! -e $known || $(cat "$folder/Vagrantfile") != "${VAGRANTFILE%$'\n'}" ]]; then
+# Vagrant starts a half made machine without what it had still to do, and takes one of other settings for the same.
+if [[ ! -e $folder/complete || $(cat "$folder/Vagrantfile") != "${VAGRANTFILE%$'\n'}" ]]; then
   remove_machine "$NODE"
   mkdir -p "$folder"
 fi
@@ -24,4 +23,5 @@ log: $log; run again: make up"
 
 docker_answers() { on_node "$NODE" docker info </dev/null >>"$log" 2>&1; }
 wait_for 90 "Docker" docker_answers || fail "Docker did not answer within 90 s; log: $log; look at it: make ssh NODE=$NODE"
+touch "$folder/complete"
 say "up after $SECONDS s"

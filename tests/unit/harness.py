@@ -37,7 +37,7 @@ UNREMARKABLE = {
     *("type", "name", "parent", "custom", "object", "provider", "providers", "dependencies", "propertyDependencies"),
     *("deletedWith", "deleteBeforeReplace", "deleteBeforeReplaceDefined", "customTimeouts"),
     *("acceptSecrets", "acceptResources", "supportsPartialValues", "supportsResultReporting"),
-    *("version", "sourcePosition", "stackTrace"),
+    *("version", "sourcePosition", "stackTrace", "hooks"),
 }
 """Fields of a request that `Registered` shows, or that say nothing about what the program wants."""
 
@@ -138,14 +138,14 @@ class RecordingMonitor(MockMonitor):
             assert urn not in self.requests, f"two resources have the URN {urn}"
             self.requests[urn] = request
         with _event_loop():
-            return super().RegisterResource(request)
+            return super().RegisterResource(request)  # type: ignore[no-untyped-call]
 
     def RegisterResourceOutputs(self, request: resource_pb2.RegisterResourceOutputsRequest) -> Any:  # noqa: N802
         name = _name(request.urn)
         assert name not in self.registered_outputs, f"{name} registers its outputs twice"
         with _event_loop():
             self.registered_outputs[name] = rpc.deserialize_properties(request.outputs)
-        return super().RegisterResourceOutputs(request)
+        return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]
 
     def registered(self) -> list[Registered]:
         """All requests, in an order that does not hang on chance."""
@@ -248,7 +248,8 @@ def committed_config() -> dict[str, Any]:
         elif "default" in entry:
             values[key] = entry["default"]
     full = {key if ":" in key else f"{PACKAGE}:{key}": value for key, value in values.items()}
-    return full | yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())["config"]
+    full.update(yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())["config"])
+    return full
 
 
 def _as_engine_sends(value: Any) -> str:

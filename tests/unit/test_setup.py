@@ -293,14 +293,14 @@ def test_where_nothing_is_missing_apt_is_not_called(debian: Sandbox) -> None:
 
 
 def test_what_is_missing_is_installed_by_one_call_after_one_update(debian: Sandbox) -> None:
-    for name in ("vagrant", "dockerd", "docker", "shellcheck"):
+    for name in ("vagrant", "dockerd", "docker", "ssh"):
         (debian.programs / name).unlink()
     succeeded(debian.setup("ensure_packages up"))
     options = "-o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold"
     assert apt_calls(debian) == [
         "dpkg --configure -a",
         f"apt-get {options} update",
-        f"apt-get {options} install --yes --no-install-recommends docker.io shellcheck vagrant",
+        f"apt-get {options} install --yes --no-install-recommends docker.io openssh-client vagrant",
     ]
 
 
@@ -309,10 +309,18 @@ def test_a_client_without_a_daemon_still_needs_the_daemons_package(debian: Sandb
     assert succeeded(debian.setup("missing_packages up")).split() == ["docker.io"]
 
 
-def test_a_check_asks_for_no_docker_and_no_vagrant(debian: Sandbox) -> None:
-    for name in ("vagrant", "dockerd", "docker", "mmdebstrap", "ruby"):
+@pytest.mark.parametrize(
+    ("goal", "packages"),
+    [
+        ("preview", ["openssh-client"]),
+        ("check", ["openssh-client", "ruby", "shellcheck"]),
+        ("up", ["docker.io", "mmdebstrap", "openssh-client", "vagrant"]),
+    ],
+)
+def test_only_what_the_goal_needs_is_asked_for(debian: Sandbox, goal: str, packages: list[str]) -> None:
+    for name in ("vagrant", "dockerd", "docker", "mmdebstrap", "ruby", "shellcheck", "ssh"):
         (debian.programs / name).unlink()
-    assert succeeded(debian.setup("missing_packages check")).split() == ["ruby"]
+    assert succeeded(debian.setup(f"missing_packages {goal}")).split() == packages
 
 
 def test_a_python_without_venv_is_missing(debian: Sandbox) -> None:

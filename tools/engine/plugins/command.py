@@ -17,6 +17,9 @@ from collections.abc import Iterator
 from typing import IO
 
 import grpc
+from pulumi.runtime.proto import provider_pb2_grpc
+from typing_extensions import override
+
 from provider import (
     UNKNOWN,
     Call,
@@ -35,8 +38,6 @@ from provider import (
     path_text,
     serve,
 )
-from pulumi.runtime.proto import provider_pb2_grpc
-from typing_extensions import override
 
 VERSION = "1.2.1"
 DEFAULT_INTERPRETER = ("/bin/sh", "-c")
@@ -57,6 +58,7 @@ class Command(ResourceType):
 
     @override
     def check(self, name: str, inputs: Properties, olds: Properties, seed: bytes) -> tuple[Properties, list[str]]:
+        inputs = {key: value for key, value in inputs.items() if value is not None}
         return {"addPreviousOutputInEnv": True, **inputs}, list(problems(inputs))
 
     @override
@@ -100,8 +102,6 @@ def problems(inputs: Properties) -> Iterator[str]:
     for key, value in inputs.items():
         if key not in INPUTS:
             yield f"unknown input '{key}': the bundled command plugin knows {', '.join(sorted(INPUTS))}"
-        elif value is UNKNOWN or value is None:
-            continue
         elif key in TEXTS:
             yield from wrong_type(value, str, "a string", (key,))
         elif key == "addPreviousOutputInEnv":

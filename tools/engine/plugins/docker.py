@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import grpc
+from pulumi.runtime.proto import provider_pb2_grpc
+from typing_extensions import override
+
 from daemon import Connection, Daemon, NotFoundError
 from provider import (
     UNKNOWN,
@@ -30,9 +33,7 @@ from provider import (
     ResourceType,
     serve,
 )
-from pulumi.runtime.proto import provider_pb2_grpc
 from service import CONFIG, SERVICE, UNITS, Block, Problem, nanoseconds, sentence
-from typing_extensions import override
 
 VERSION = "5.2.0"
 SETTINGS = {"host", "sshOpts", "version", "pluginDownloadURL"}
@@ -152,7 +153,7 @@ class Service(DockerType):
                 except NotFoundError:
                     continue
                 seen = SERVICE.from_api(service["Spec"])
-                return service["ID"], SERVICE.living(olds, seen), SERVICE.living(inputs, seen)
+                return service["ID"], SERVICE.living(olds or seen, seen), SERVICE.living(inputs or seen, seen)
         return "", {}, {}
 
     @override
@@ -190,7 +191,7 @@ class ServiceConfig(DockerType):
                 seen = CONFIG.from_api(docker.get(f"/configs/{identity}")["Spec"])
             except NotFoundError:
                 return "", {}, {}
-        return identity, CONFIG.living(olds, seen), CONFIG.living(inputs, seen)
+        return identity, CONFIG.living(olds or seen, seen), CONFIG.living(inputs or seen, seen)
 
     @override
     def delete(self, call: Call, identity: str, olds: Properties) -> None:

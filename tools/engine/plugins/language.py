@@ -15,9 +15,10 @@ from pathlib import Path
 
 import grpc
 from google.protobuf import empty_pb2
-from provider import Engine, PluginError, Processes, reported, serve
 from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
 from typing_extensions import override
+
+from provider import Engine, PluginError, Processes, reported, serve
 
 VERSION = "3.256.0"
 # The program showed its error itself; the engine need not say more.

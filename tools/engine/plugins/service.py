@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from provider import UNKNOWN, Kind, Properties, PropertyPath, Value, path_text
 from typing_extensions import override
 
+from provider import UNKNOWN, Kind, Properties, PropertyPath, Value, path_text
+
+# A path, what happens there, and whether that makes a new resource.
 Change = tuple[PropertyPath, Kind.ValueType, bool]
 Problem = tuple[PropertyPath, str]
 
@@ -30,9 +32,9 @@ class Type(ABC):
 
     @abstractmethod
     def changes(self, old: Value, new: Value, path: PropertyPath) -> Iterator[Change]:
-        """Yields what differs; a bool says whether it makes a new resource."""
+        """Yields what differs."""
 
-    def plan(self, new: Value, old: Value) -> Value:  # noqa: ARG002 - blocks and lists look at it
+    def plan(self, new: Value, old: Value) -> Value:
         """Returns the new value with what was left out filled in."""
         return new
 
@@ -119,7 +121,10 @@ class Many(Type):
     @override
     def plan(self, new: Value, old: Value) -> Value:
         olds = old if isinstance(old, list) else []
-        return [self.item.plan(item, olds[i] if i < len(olds) else None) for i, item in enumerate(new)]
+        return [
+            item if item is UNKNOWN else self.item.plan(item, olds[i] if i < len(olds) else None)
+            for i, item in enumerate(new)
+        ]
 
     @override
     def same(self, old: Value, new: Value) -> bool:
@@ -221,7 +226,7 @@ class Block(Type):
                 yield where, kind, replaces or field.replaces
 
     @override
-    def plan(self, new: Value, old: Value) -> Value:
+    def plan(self, new: Value, old: Value) -> Properties:
         """Fills in defaults, and what stays as it was."""
         olds = old if isinstance(old, dict) else {}
         planned: Properties = {}
