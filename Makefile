@@ -11,7 +11,7 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help up check e2e preview down status repair ssh logs env bench docs fmt lock
 
 help: ## this list
-	@sed -nE 's/\$\$/$$/g; s/^([a-z0-9]+):.* ## (.*)/\1\t\2/p' Makefile | expand -t 10
+	@sed -nE 's/^([a-z0-9]+):.* ## (.*)/\1\t\2/p' Makefile | expand -t 10
 
 up: ## everything that is missing, then the stack; ends with the url and the page
 	@tools/setup up && . ./.env && python -m tools.up
@@ -40,7 +40,7 @@ ssh: ## a shell on a node: make ssh NODE=core-01
 logs: ## all proxies' and backends' logs, with the nodes' names
 	@tools/setup preview && . ./.env && tools/logs
 
-env: ## the exports for plain pulumi: eval "$$(make env)"
+env: ## the exports for plain pulumi, to be read by eval
 	@tools/setup env
 
 bench: ## figures, against a plain shell script in the same run

@@ -1,5 +1,6 @@
 """The machine set: the box, one machine a resource, and the stack's folder on this machine."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
@@ -115,7 +116,7 @@ class Machines(pulumi.ComponentResource):
                 "VAGRANTFILE": vagrantfile,
                 "SSH_CONFIG": render("machines/ssh_config", work=args.work, node=node),
             },
-            triggers=[vagrantfile],
+            triggers=[hashlib.sha256(vagrantfile.encode()).hexdigest()],
             node=node.name,
             minutes=15,
             # A machine needs the stack's key and its image, and both must outlive it.

@@ -52,9 +52,9 @@ fail_with_log() { # SENTENCE…: the end of the log first
 	fail "$@"
 }
 
-run() { # COMMAND…: its output in the log; in the background, so that a signal ends it at once
+run() { # COMMAND…: its output in the log; a group of its own, so that a signal ends all of it
 	local status=0
-	"$@" </dev/null >>"$LOG" 2>&1 &
+	setsid "$@" </dev/null >>"$LOG" 2>&1 &
 	child=$!
 	wait "$child" || status=$?
 	child=
@@ -74,7 +74,7 @@ leave() {
 	trap - EXIT
 	trap '' INT TERM HUP PIPE
 	if [ -n "$child" ]; then
-		kill "$child" 2>/dev/null || true
+		kill -- "-$child" 2>/dev/null || kill "$child" 2>/dev/null || true
 		wait "$child" 2>/dev/null || true
 	fi
 	[ -z "$building" ] || sweep
@@ -83,10 +83,16 @@ leave() {
 }
 
 sweep() { # what a recipe's making leaves in Docker, also that of a run that was killed
+	local _ own="label=site.recipe=$name"
 	{
 		docker rm --force --volumes "$box"
 		docker rmi --force "$base"
-		docker image prune --force --filter "label=site.recipe=$name"
+		# A build that was cut off holds its last image until Docker has ended it.
+		for _ in {1..50}; do
+			docker image prune --force --filter "$own"
+			[ -n "$(docker images --quiet --filter dangling=true --filter "$own")" ] || break
+			sleep 0.1
+		done
 	} </dev/null >>"$LOG" 2>&1 || true
 }
 
@@ -136,13 +142,14 @@ load() { # FILE: into the local Docker; `loaded` is what it held, or `why` says 
 
 pull() { # REFERENCE: from its registry; `why` says what failed
 	local output=$work/pull tenths=0 status=0
-	timeout "$PULLED_WITHIN" docker pull "$1" </dev/null >"$output" 2>&1 &
+	: >"$output"
+	setsid timeout --foreground "$PULLED_WITHIN" docker pull "$1" </dev/null >"$output" 2>&1 &
 	child=$!
 	# Docker itself gives a registry minutes to answer. It names the repository as soon
 	# as one does.
 	until grep -q 'Pulling from' "$output" || ! kill -0 "$child" 2>/dev/null; do
 		if [ "$((tenths += 1))" -gt "$((REGISTRY_ANSWERS_WITHIN * 10))" ]; then
-			kill "$child" 2>/dev/null || true
+			kill -- "-$child" 2>/dev/null || true
 			echo "no answer within $REGISTRY_ANSWERS_WITHIN s" >>"$output"
 			break
 		fi

@@ -11,12 +11,20 @@ make_live() {
   proxies | xargs -r docker kill -s HUP >/dev/null
 }
 
-# live STATE URL, on the node.
-live() { [[ $(curl -s --max-time 1 "$2") == "$1" ]]; }
+# taken_over STATE URL, on the node: within 10 s a worker answers with STATE. Workers of the configuration before answer
+# now and then until they have ended, so one answer is enough.
+taken_over() {
+  local try
+  for ((try = 0; try < 50; try++)); do
+    [[ $(curl -s --max-time 1 "$2") != "$1" ]] || return 0
+    sleep 0.2
+  done
+  return 1
+}
 
 # change IMAGE STATE URL, on the node: the configuration on stdin.
 change() {
-  local root=/srv/swarm-site/proxy before try
+  local root=/srv/swarm-site/proxy before
   umask 022
   mkdir -p "$root/releases/$2"
   cd "$root"
@@ -25,17 +33,11 @@ change() {
     -t -q -c "$root/releases/$2/nginx.conf"
   before=$(readlink current || true)
   make_live "releases/$2"
-  if [[ -n $(proxies --filter health=healthy) ]]; then
-    for ((try = 0; try < 50; try++)); do
-      if live "$2" "$3"; then break; fi
-      sleep 0.2
-    done
-    if ! live "$2" "$3"; then
-      proxies | xargs -r -n 1 docker logs --tail 5 >&2
-      [[ -z $before ]] || make_live "$before"
-      echo "nginx did not take it over" >&2
-      exit 1
-    fi
+  if [[ -n $(proxies --filter health=healthy) ]] && ! taken_over "$2" "$3"; then
+    proxies | xargs -r -n 1 docker logs --tail 200 2>&1 | grep -E '\[(emerg|alert|crit)\]' | tail -n 5 >&2 || true
+    [[ -z $before ]] || make_live "$before"
+    echo "nginx did not take it over" >&2
+    exit 1
   fi
   touch "releases/$2"
   find releases -mindepth 1 -maxdepth 1 -printf '%T@ %p\n' | sort -rn | tail -n +5 | cut -d' ' -f2 | xargs -r rm -rf

@@ -1,12 +1,19 @@
-"""What the contract's tests share: the engine that is on PATH, and a stage to copy."""
+"""What the contract's tests share: the engine that is on PATH, and stages to copy."""
 
+import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.contract.replay import Stage
+
+PLUGINS = Path(__file__).parents[2] / "tools" / "engine" / "plugins"
+BUNDLED = {"command": "1.2.1", "docker": "5.2.0"}
+
+NewStage = Callable[[str], Stage]
 
 
 @pytest.fixture(scope="session")
@@ -18,8 +25,25 @@ def engine() -> str:
 
 
 @pytest.fixture(scope="session")
-def command_stage(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Stage]:
+def command_stage(engine: str, tmp_path_factory: pytest.TempPathFactory) -> NewStage:
     """Makes a stage for Commands, by a name that no other test uses."""
-    folder: Path = tmp_path_factory.mktemp("command")
-    template = Stage(folder / "template", "command").prepare()
+    return copies("command", tmp_path_factory.mktemp("command"), None)
+
+
+@pytest.fixture(scope="session")
+def bundled_stage(engine: str, tmp_path_factory: pytest.TempPathFactory) -> NewStage:
+    """Makes a stage for any resources, with the bundled plugins as they are in this tree."""
+    home = tmp_path_factory.mktemp("home")
+    for name, version in BUNDLED.items():
+        launcher = home / "plugins" / f"resource-{name}-v{version}" / f"pulumi-resource-{name}"
+        launcher.parent.mkdir(parents=True)
+        words = shlex.join([sys.executable, "-E", "-s", str(PLUGINS / f"{name}.py")])
+        launcher.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+        launcher.chmod(0o755)
+    return copies("raw", tmp_path_factory.mktemp("bundled"), home)
+
+
+def copies(program: str, folder: Path, home: Path | None) -> NewStage:
+    """Returns a maker of stages: each is a copy of one that is made now."""
+    template = Stage(folder / "template", program, home).prepare()
     return lambda name: template.copy(folder / name)

@@ -63,6 +63,7 @@ class Stage:
 
     folder: Path
     program: str
+    home: Path | None = None  # PULUMI_HOME, if it is not the caller's
 
     @property
     def scratch(self) -> Path:
@@ -76,13 +77,13 @@ class Stage:
         (self.folder / "state").mkdir()
         runtime = {"name": "python", "options": {"virtualenv": sys.prefix}}
         (self.folder / "Pulumi.yaml").write_text(json.dumps({"name": "contract", "runtime": runtime}))
-        self.pulumi("stack", "init", STACK).check_returncode()
+        self.pulumi("stack", "init", "--no-select").check_returncode()
         return self
 
     def copy(self, folder: Path) -> "Stage":
         """Returns the same stage in another folder, which is quicker than a new one."""
         shutil.copytree(self.folder, folder)
-        return Stage(folder, self.program)
+        return Stage(folder, self.program, self.home)
 
     def environment(self, program: Mapping[str, Any] | None = None) -> dict[str, str]:
         """Returns the variables for `pulumi` and its program."""
@@ -93,12 +94,14 @@ class Stage:
             "PULUMI_SKIP_UPDATE_CHECK": "true",
             "PROGRAM": json.dumps(program or {}).replace("$W", str(self.scratch)),
         }
+        if self.home:
+            settings["PULUMI_HOME"] = str(self.home)
         return {key: value for key, value in os.environ.items() if key not in OTHERS_SETTINGS} | settings
 
     def pulumi(self, *arguments: str, program: Mapping[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
         """Runs one command to its end."""
         return subprocess.run(
-            ["pulumi", *arguments],
+            ["pulumi", *arguments, "--stack", STACK],
             cwd=self.folder,
             env=self.environment(program),
             stdin=subprocess.DEVNULL,

@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 BASIC_PROGRAMS = (
     *("awk", "basename", "bash", "cat", "chmod", "cmp", "cp", "cut", "dirname", "env", "find", "flock", "grep", "head"),
     *("id", "install", "kill", "ln", "mkdir", "mv", "readlink", "realpath", "rm", "sed", "setsid", "sh", "sha256sum"),
-    *("sleep", "sort", "tail", "timeout", "touch", "tr", "uname"),
+    *("sleep", "sort", "tail", "timeout", "touch", "tr", "uname", "xargs"),
 )
 
 
@@ -538,7 +538,10 @@ def engines(sandbox: Sandbox) -> Sandbox:
     bundled.chmod(0o755)
     install = sandbox.clone / "tools" / "engine" / "install"
     install.parent.mkdir()
-    install.write_text('#!/bin/sh\necho "PULUMI_BIN=$CACHE/engine/bin"\necho "PULUMI_HOME=$CACHE/engine/home"\n')
+    install.write_text(
+        f"#!/bin/sh\necho installed >>{shlex.quote(str(sandbox.folder / 'installed'))}\n"
+        'mkdir -p "$CACHE/engine/home"; echo "PULUMI_BIN=$CACHE/engine/bin"; echo "PULUMI_HOME=$CACHE/engine/home"\n'
+    )
     install.chmod(0o755)
     python = sandbox.folder / "venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
@@ -557,8 +560,9 @@ def bundled(sandbox: Sandbox) -> str:
     return f"bundled|3.256.0|{sandbox.cache}/engine/bin|{sandbox.cache}/engine/home"
 
 
-def asked(sandbox: Sandbox) -> int:
-    file = sandbox.folder / "asked"
+def count(sandbox: Sandbox, what: str) -> int:
+    """How often the installer that leaves a line in this file was asked."""
+    file = sandbox.folder / what
     return len(file.read_text().splitlines()) if file.exists() else 0
 
 
@@ -571,7 +575,7 @@ def test_an_engine_on_path_with_its_plugins_is_taken_first(engines: Sandbox) -> 
     engines.stub("pulumi", "echo v3.260.1")
     add_plugins(engines.folder / ".pulumi")
     assert chosen(engines) == f"path|3.260.1|{engines.programs}|"
-    assert asked(engines) == 0
+    assert count(engines, "asked") == 0
 
 
 def test_an_engine_on_path_that_is_too_old_is_passed_over(engines: Sandbox) -> None:
@@ -603,11 +607,28 @@ def test_plugins_of_our_own_home_are_not_taken_for_the_users(engines: Sandbox) -
 
 def test_a_closed_network_is_asked_once_a_day(engines: Sandbox) -> None:
     assert [chosen(engines) for _ in range(3)] == [bundled(engines)] * 3
-    assert asked(engines) == 1
+    assert count(engines, "asked") == 1
     yesterday = time.time() - 25 * 3600
     os.utime(engines.cache / "downloads-blocked", (yesterday, yesterday))
     chosen(engines)
-    assert asked(engines) == 2
+    assert count(engines, "asked") == 2
+
+
+def test_the_bundled_engine_is_installed_again_only_when_it_or_its_environment_changed(engines: Sandbox) -> None:
+    for _ in range(2):
+        chosen(engines)
+    assert count(engines, "installed") == 1
+    (engines.clone / "tools" / "engine" / "command.py").write_text("# another plugin\n")
+    chosen(engines)
+    assert count(engines, "installed") == 2
+    (engines.folder / "venv").rename(engines.folder / "venv-2")
+    (engines.clone / ".venv").unlink()
+    (engines.clone / ".venv").symlink_to(engines.folder / "venv-2")
+    chosen(engines)
+    assert count(engines, "installed") == 3
+    (engines.cache / "engine" / "home").rmdir()
+    assert chosen(engines) == bundled(engines)
+    assert count(engines, "installed") == 4
 
 
 def test_an_engine_that_is_asked_for_by_name_has_no_stand_in(engines: Sandbox) -> None:

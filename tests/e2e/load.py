@@ -1,0 +1,230 @@
+"""Visitors, for as long as something is done to the site: each answer is recorded, each failure told."""
+
+import http.client
+import itertools
+import json
+import threading
+import time
+import urllib.parse
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+ANSWER_SECONDS = 15
+"""How long a visitor waits for an answer before it counts as failed."""
+PAUSE_SECONDS = 0.03
+"""A visitor's rest between two requests: the site is to be watched, not to be measured."""
+LONGEST_SECONDS = 400
+MOST_REQUESTS = 100_000
+FAILURES_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """One who asks again and again, on one connection or on a fresh one each time."""
+
+    method: str
+    kept_alive: bool
+
+    @property
+    def name(self) -> str:
+        """Words for the record."""
+        return f"{'kept-alive' if self.kept_alive else 'fresh'} {self.method}"
+
+
+GETTERS = (Visitor("GET", False), Visitor("GET", True)) * 2
+EVERYBODY = (*GETTERS, Visitor("POST", False), Visitor("POST", True))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one request came to. Times in seconds since the load began; `error` is empty where all was well."""
+
+    at: float
+    seconds: float
+    visitor: str
+    url: str
+    status: int
+    error: str
+    backend: str = ""
+    proxy: str = ""
+
+
+@dataclass
+class Record:
+    """Everything that was asked, and everything that was done meanwhile."""
+
+    name: str
+    begun: datetime = field(default_factory=lambda: datetime.now(UTC))
+    seconds: float = 0
+    answers: list[Answer] = field(default_factory=list)
+    marks: list[tuple[float, str]] = field(default_factory=list)
+    _zero: float = field(default_factory=time.monotonic)
+
+    def now(self) -> float:
+        """Seconds since the load began."""
+        return time.monotonic() - self._zero
+
+    def mark(self, what: str) -> None:
+        """Note when something was done to the site."""
+        self.marks.append((self.now(), what))
+
+    def of(self, method: str) -> "Record":
+        """The part of the record that one method makes."""
+        answers = [answer for answer in self.answers if answer.visitor.endswith(f" {method}")]
+        return Record(f"{self.name}, {method}", self.begun, self.seconds, answers, self.marks)
+
+    @property
+    def sent(self) -> int:
+        """How many requests there were."""
+        return len(self.answers)
+
+    @property
+    def failures(self) -> Sequence[Answer]:
+        """The requests that a visitor would complain about."""
+        return [answer for answer in self.answers if answer.error]
+
+    @property
+    def failed(self) -> int:
+        """How many those are."""
+        return len(self.failures)
+
+    @property
+    def longest_gap(self) -> float:
+        """The longest time in which nobody got a good answer, in seconds."""
+        good = sorted(answer.at + answer.seconds for answer in self.answers if not answer.error)
+        return max(after - before for before, after in itertools.pairwise([0, *good, max(self.seconds, *good, 0)]))
+
+    @property
+    def slowest(self) -> float:
+        """The longest that anybody waited for one answer, in seconds."""
+        return max((answer.seconds for answer in self.answers), default=0)
+
+    def backends(self, since: str | None = None) -> Counter[str]:
+        """How often each backend answered, since a mark or from the start."""
+        begin = max((at for at, what in self.marks if what == since), default=0.0)
+        return Counter(answer.backend for answer in self.answers if answer.backend and answer.at >= begin)
+
+    def __repr__(self) -> str:
+        statuses = dict(Counter(answer.status for answer in self.answers))
+        lines = [
+            f"{self.name}: {self.sent} sent, {self.failed} failed, longest gap {self.longest_gap:.2f} s, slowest "
+            f"{self.slowest:.2f} s, {self.seconds:.0f} s in all, statuses {statuses}, backends {dict(self.backends())}",
+            *(f"  {at:.2f} s: {what}" for at, what in self.marks),
+            *(f"  {a.at:.2f} s: {a.visitor} {a.url}: {a.error}" for a in self.failures[:FAILURES_SHOWN]),
+        ]
+        return "\n".join(lines)
+
+    def write(self, folder: Path) -> None:
+        """Keep the record as JSON, for whoever draws answers per second."""
+        data = {
+            "name": self.name,
+            "begun": self.begun.isoformat(),
+            "seconds": round(self.seconds, 3),
+            "sent": self.sent,
+            "failed": self.failed,
+            "longest_gap": round(self.longest_gap, 3),
+            "slowest": round(self.slowest, 3),
+            "statuses": Counter(answer.status for answer in self.answers),
+            "backends": self.backends(),
+            "proxies": Counter(answer.proxy for answer in self.answers if answer.proxy),
+            "marks": [{"at": round(at, 3), "what": what} for at, what in self.marks],
+            "answers": [
+                {
+                    "at": round(a.at, 3),
+                    "seconds": round(a.seconds, 4),
+                    "visitor": a.visitor,
+                    "status": a.status,
+                    "error": a.error,
+                    "backend": a.backend,
+                    "proxy": a.proxy,
+                }
+                for a in sorted(self.answers, key=lambda a: a.at)
+            ],
+        }
+        (folder / f"load-{self.name.replace(' ', '-')}.json").write_text(json.dumps(data))
+
+
+@contextmanager
+def load(
+    name: str,
+    urls: Sequence[str],
+    *,
+    folder: Path,
+    pages: Collection[bytes] = (),
+    visitors: Sequence[Visitor] = EVERYBODY,
+) -> Iterator[Record]:
+    """Ask all urls again and again until the block ends.
+
+    Args:
+        name: of the record and its file.
+        urls: every visitor has one of them, in turn.
+        folder: where the record is written as `load-NAME.json`.
+        pages: what a GET may answer, whole; anything, if empty.
+        visitors: who asks, of each url.
+
+    Raises:
+        AssertionError: the block took longer, or asked more, than the bounds allow; what came later went unwatched.
+    """
+    record = Record(name)
+    stop = threading.Event()
+    threads = [
+        threading.Thread(target=_visit, args=(visitor, url, record, frozenset(pages), stop), daemon=True)
+        for url in urls
+        for visitor in visitors
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield record
+    finally:
+        unwatched = not all(thread.is_alive() for thread in threads)
+        stop.set()
+        for thread in threads:
+            thread.join(2 * ANSWER_SECONDS)
+        record.seconds = record.now()
+        record.write(folder)
+        print(record)
+    assert not unwatched, f"the load ended before what it was to watch: {record}"
+
+
+def _visit(visitor: Visitor, url: str, record: Record, pages: frozenset[bytes], stop: threading.Event) -> None:
+    place = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(place.netloc, timeout=ANSWER_SECONDS)
+    try:
+        while not stop.is_set() and record.now() < LONGEST_SECONDS and record.sent < MOST_REQUESTS:
+            record.answers.append(_ask(visitor, connection, place.path or "/", url, record, pages))
+            if record.answers[-1].error or not visitor.kept_alive:
+                connection.close()
+            stop.wait(PAUSE_SECONDS)
+    finally:
+        connection.close()
+
+
+def _ask(
+    visitor: Visitor,
+    connection: http.client.HTTPConnection,
+    path: str,
+    url: str,
+    record: Record,
+    pages: frozenset[bytes],
+) -> Answer:
+    begin = record.now()
+    try:
+        connection.request(visitor.method, path, body=b"x" * 100 if visitor.method == "POST" else None)
+        response = connection.getresponse()
+        body = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        return Answer(begin, record.now() - begin, visitor.name, url, 0, f"{type(error).__name__}: {error}")
+    backend, proxy = response.headers.get("X-Backend", ""), response.headers.get("X-Proxy", "")
+    # A backend of files refuses a POST itself: that is an answer, and nothing was lost on the way.
+    expected = 200 if visitor.method == "GET" else 405
+    error = ""
+    if response.status != expected or not backend or not proxy:
+        error = f"status {response.status}, X-Backend {backend!r}, X-Proxy {proxy!r}: {body[:80]!r}"
+    elif visitor.method == "GET" and pages and body not in pages:
+        error = f"a page that nobody wrote: {body[:80]!r}"
+    return Answer(begin, record.now() - begin, visitor.name, url, response.status, error, backend, proxy)
