@@ -16,7 +16,7 @@ CONFIGURATION = "/etc/swarm-site/nginx.conf"
 
 @dataclass(frozen=True, kw_only=True)
 class BackendArgs:
-    """Inputs of `Backend`. `nodes` are those that may serve; `memory` in MB; `mount` is the content's folder on each."""
+    """Inputs of `Backend`. `nodes` may serve; `memory` in MB; `mount` is the content's folder on each of them."""
 
     nodes: Sequence[Node]
     replicas: int
@@ -107,7 +107,7 @@ class Backend(pulumi.ComponentResource):
             ],
             "mounts": [
                 {"type": "bind", "source": mount, "target": mount, "read_only": True},
-                {"type": "tmpfs", "target": "/tmp"},  # noqa: S108
+                {"type": "tmpfs", "target": "/tmp"},
             ],
             "healthcheck": {
                 "tests": ["CMD-SHELL", f"wget -q -O /dev/null {probe} || curl -fsS -o /dev/null {probe}"],

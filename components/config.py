@@ -31,8 +31,8 @@ class SettingsError(pulumi.RunError):
 
 
 def _host_label(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?", value):
-        raise ValueError("must be a lower case RFC 1123 host name of at most 42 letters, digits and inner hyphens")
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?", value):
+        raise ValueError("must be a lower case RFC 1123 host name of at most 30 letters, digits and inner hyphens")
     return value
 
 

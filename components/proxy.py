@@ -86,8 +86,8 @@ class ProxyArgs:
 class Proxy(pulumi.ComponentResource):
     """nginx on the host network of every chosen node, which passes visitors on to the backends.
 
-    Creates: the configuration on each node (a candidate, tested, made live by rename and reload), the global service, and
-    the wait for its tasks. Does not: decide which backend answers; nginx does, request by request.
+    Creates: the configuration on each node (a candidate, tested, made live by rename and reload), the global service,
+    and the wait for its tasks. Does not: decide which backend answers; nginx does, request by request.
     """
 
     url: pulumi.Output[str]
@@ -127,6 +127,8 @@ class Proxy(pulumi.ComponentResource):
                 provider=args.provider,
                 deleted_with=args.cluster,
                 delete_before_replace=True,
+                # A refresh reads the host network's id where the name was given, and that would replace the service.
+                ignore_changes=["taskSpec.networksAdvanceds"],
                 depends_on=[args.cluster, *configured],  # a proxy starts with the configuration that is wanted
             ),
         )
@@ -169,7 +171,7 @@ def service_specification(name: str, args: ProxyArgs) -> dict[str, Any]:
                 "sysctl": {},
                 "mounts": [
                     {"type": "bind", "source": MOUNT, "target": MOUNT, "read_only": True},
-                    {"type": "tmpfs", "target": "/tmp"},  # noqa: S108
+                    {"type": "tmpfs", "target": "/tmp"},
                 ],
                 "healthcheck": {
                     "tests": ["CMD-SHELL", f"wget -q -O /dev/null {probe} || curl -fsS -o /dev/null {probe}"],

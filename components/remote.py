@@ -21,8 +21,8 @@ def run(
 ) -> command.local.Command:
     """A Command whose scripts are files of `templates/`, run by bash on this machine.
 
-    The texts travel in the environment, so that an error shows the script's name and its words, not the script. An `exec`
-    keeps the shell's parent: `$PPID` is the plugin, the same for every Command of a run.
+    The texts travel in the environment, so that an error shows the script's name and its words, not the script. An
+    `exec` keeps the shell's parent: `$PPID` is the plugin, the same for every Command of a run.
 
     Args:
         name: the resource's name.

@@ -6,6 +6,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 
+# Nothing here is HTML; the settings refuse hostile values.
 # Jinja's own marks collide with the shell's `${#name}` and `${name%%text}` and with Docker's `{{.Name}}`.
 _environment = Environment(
     variable_start_string="@{",
@@ -19,7 +20,7 @@ _environment = Environment(
     keep_trailing_newline=True,
     trim_blocks=True,
     lstrip_blocks=True,
-    autoescape=False,  # noqa: S701  nothing here is HTML; hostile values are refused by the settings
+    autoescape=False,
 )
 
 

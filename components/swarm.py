@@ -1,4 +1,4 @@
-"""Membership of each node, the cluster, the provider at its manager endpoint, and the step that opens a node to tasks."""
+"""Membership of each node, the cluster, the provider at its manager endpoint, and the step that opens a node."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class SwarmArgs:
 class Swarm(pulumi.ComponentResource):
     """A Docker Swarm over the machines, all of them drained until something else opens them.
 
-    Creates: one membership a node, whose delete is the leave in turn; the cluster, a resource without inputs that outlives
-    every single node; the docker provider. Does not: open a node to tasks (`Ready` does).
+    Creates: one membership a node, whose delete is the leave in turn; the cluster, a resource without inputs that
+    outlives every single node; the docker provider. Does not: open a node to tasks (`Ready` does).
     """
 
     members: Mapping[str, command.local.Command]

@@ -27,6 +27,16 @@ as_root() {
   if ((EUID == 0)); then "$@"; else sudo -n "$@"; fi
 }
 
+# Ends the tool if there is a daemon, but not for this user: waiting or starting another one would not help.
+daemon_answers() {
+  local answer
+  if answer=$(timeout 5 docker version --format '{{.Server.Version}}' 2>&1); then return 0; fi
+  if [[ $answer == *"permission denied"* ]]; then
+    die "the Docker daemon runs, but $(id -un) may not use it. Run 'sudo usermod -aG docker $(id -un)', then log in again."
+  fi
+  return 1
+}
+
 # The identity of a process is its id and the time it started: ids are used again. A zombie runs no more.
 process_start_time() {
   local stat

@@ -107,7 +107,7 @@ def pulumi(*arguments: str) -> int:
 
 
 def pulumi_json(*arguments: str) -> Any:
-    """What pulumi prints with `--json` or exports.
+    """The JSON document that a pulumi command prints.
 
     Raises:
         ToolError: pulumi failed; with its own words.
@@ -122,6 +122,28 @@ def resources() -> dict[str, dict[str, Any]]:
     """The resources of the stack's state by name."""
     deployment = pulumi_json("stack", "export")["deployment"]
     return {resource["urn"].split("::")[-1]: resource for resource in deployment.get("resources", [])}
+
+
+def run_again(name: str) -> None:
+    """Run the create script of a Command of the state once more, as the engine ran it.
+
+    Raises:
+        ToolError: it failed.
+    """
+    inputs = resources()[name]["inputs"]
+    environment = os.environ | inputs["environment"]
+    print(f"{name}: run again", flush=True)
+    done = subprocess.run(
+        ["/bin/sh", "-c", inputs["create"]],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    print(done.stdout, end="", flush=True)
+    if done.returncode != 0:
+        raise ToolError(f"{done.stderr.strip()}\n{name} failed; put right what is said above and run the same again")
 
 
 def clear_what_a_killed_run_left() -> None:

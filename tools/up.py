@@ -1,10 +1,11 @@
-"""Bring the stack up: what merely stopped is started, what stays dead is left out, and the page is fetched at the end."""
+"""Bring the stack up: what merely stopped is started, what stays dead is left out, and the page is fetched."""
 
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tools import stack
 from tools.stack import NodeEntry, ToolError
@@ -14,8 +15,7 @@ def up() -> int:
     """Bring the stack up and show what it serves."""
     begin = time.monotonic()
     stack.clear_what_a_killed_run_left()
-    made = stack.resources()
-    entries = [entry for entry in stack.nodes() if f"machines-{entry.name}" in made]
+    entries = made_entries(stack.resources())
     dead = wake(entries)
     if dead and len(dead) == len(entries):
         raise ToolError(f"no node answers ({', '.join(dead)}); to make them anew, run: make down, then make up")
@@ -24,17 +24,23 @@ def up() -> int:
         take_away_lost_services(manager)
         for name in dead:
             drain(manager, name)
-    reopened = returned(manager, dead) if manager else []
+    behind = returned(manager, dead) if manager else []
     excludes = [word for name in dead for word in ("--exclude", f"**{name}**")]
-    replaces = [word for urn in reopened for word in ("--replace", urn)]
-    status = stack.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs", *excludes, *replaces)
+    status = stack.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs", *excludes)
     if status != 0:
         raise ToolError("the stack is not up; what failed is said above; put it right and run again: make up")
+    for name in behind:
+        stack.run_again(f"ready-{name}")
     for name in dead:
         print(f"{name} is dead: it is drained, and what it missed waits for it; then run: make up")
     show_page(stack.pulumi_json("stack", "output", "--json")["url"])
     print(f"up after {stack.since(begin)}")
     return 0
+
+
+def made_entries(known: Mapping[str, Any]) -> list[NodeEntry]:
+    """The nodes whose machines were made to the end; half made ones are made anew by the engine."""
+    return [entry for entry in stack.nodes() if f"machines-{entry.name}" in known]
 
 
 def wake(entries: Sequence[NodeEntry]) -> list[str]:
@@ -83,11 +89,10 @@ def drain(manager: str, name: str) -> None:
 
 
 def returned(manager: str, dead: Sequence[str]) -> list[str]:
-    """URNs of the steps that open nodes which are drained though they answer: they are done again, last."""
+    """Nodes that answer again and are still drained: they are opened last, when they have what they missed."""
     listing = stack.on_node(manager, "docker", "node", "ls", "--format", "{{.Hostname}} {{.Status}} {{.Availability}}")
     drained = [line.split()[0] for line in listing.stdout.splitlines() if line.split()[1:] == ["Ready", "Drain"]]
-    known = stack.resources()
-    return [known[f"ready-{name}"]["urn"] for name in drained if name not in dead and f"ready-{name}" in known]
+    return [name for name in drained if name not in dead]
 
 
 def show_page(url: str) -> None:

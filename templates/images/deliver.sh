@@ -1,9 +1,31 @@
 @% include "lib.sh" %@
-# Loads the image into this node's Docker where it is missing. Inputs: WORK, NODE, IMAGE.
+@% include "swarm/manager.sh" %@
+# Loads the image into this node's Docker where it is missing, and the images that services still run: until they are
+# updated, a node without those would refuse their tasks.
+# Inputs: WORK, NODE, IMAGE.
 
-if on_node "$NODE" docker image inspect "$IMAGE" </dev/null >/dev/null 2>&1; then exit 0; fi
-archive=${IMAGE##*/}
-archive=${XDG_CACHE_HOME:-$HOME/.cache}/swarm-site/images/${archive/:/-}.tar
-[[ -e $archive ]] || fail "the archive $archive of $IMAGE is gone; run: make repair"
-words=$(on_node "$NODE" docker load <"$archive" 2>&1) || fail "docker load of $IMAGE failed: $words"
-say "loaded $IMAGE after $SECONDS s"
+present() { on_node "$NODE" docker image inspect "$1" </dev/null >/dev/null 2>&1; }
+
+# archive_of IMAGE: the file that holds it on this machine.
+archive_of() {
+  local file=${1##*/}
+  echo "${XDG_CACHE_HOME:-$HOME/.cache}/swarm-site/images/${file/:/-}.tar"
+}
+
+running_images() { docker service ls --format '{{.Image}}' | sort -u; }
+
+if ! present "$IMAGE"; then
+  archive=$(archive_of "$IMAGE")
+  [[ -e $archive ]] || fail "the archive $archive of $IMAGE is gone; make it again: make repair"
+  words=$(on_node "$NODE" docker load <"$archive" 2>&1) || fail "docker load of $IMAGE failed: $words"
+  say "loaded $IMAGE after $SECONDS s"
+fi
+
+if [[ -e $WORK/swarm ]] && manager_among_peers; then
+  for running in $(on_node "$manager" running_images </dev/null); do
+    if ! present "$running" && [[ -e $(archive_of "$running") ]]; then
+      on_node "$NODE" docker load <"$(archive_of "$running")" >/dev/null
+      say "loaded $running, which services still run"
+    fi
+  done
+fi

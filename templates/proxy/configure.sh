@@ -43,5 +43,5 @@ change() {
   find releases -mindepth 1 -maxdepth 1 -printf '%T@ %p\n' | sort -rn | tail -n +5 | cut -d' ' -f2 | xargs -r rm -rf
 }
 
-words=$(on_node "$NODE" change "$IMAGE" "$STATE" "$STATE_URL" <<<"$CONFIGURATION" 2>&1) ||
+words=$(on_node "$NODE" change "$IMAGE" "$STATE" "$STATE_URL" 2>&1 < <(printf %s "$CONFIGURATION")) ||
   fail "the proxy configuration is refused, the one before stays live: $words"

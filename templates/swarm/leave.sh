@@ -3,14 +3,21 @@
 # Takes this node out of the swarm in turn: no other node leaves before all that stay are whole again.
 # Inputs: WORK, NODE; PPID is the plugin's process, the same for all Commands of a run.
 
-# missing NAME…, on a manager: what is not whole, a line each: a node that stays, or a service with too few tasks.
+# missing NAME…, on a manager: what is not whole, a line each: a node that stays, or a service with too few tasks. Of a
+# service on every proxy node the swarm itself counts only the tasks that it has already made.
 missing() {
-  local name nodes
+  local name nodes proxies running
   nodes=$(docker node ls --format '{{.Hostname}} {{.Status}} {{.Availability}} {{.ManagerStatus}}')
   for name; do
     grep -Eq "^$name Ready Active ?(Leader|Reachable)?$" <<<"$nodes" || echo "node $name"
   done
-  docker service ls --format '{{.Name}} {{.Replicas}}' |
+  proxies=$(docker node ls -q | xargs docker node inspect -f '{{.Status.State}} {{.Spec.Availability}} {{index .Spec.Labels "swarm-site.proxy"}}' |
+    grep -c '^ready active true$' || true)
+  for name in $(docker service ls --filter mode=global --format '{{.Name}}'); do
+    running=$(docker service ps "$name" --filter desired-state=running --format '{{.CurrentState}}' | grep -c '^Running' || true)
+    ((running >= proxies)) || echo "service $name ($running/$proxies)"
+  done
+  docker service ls --filter mode=replicated --format '{{.Name}} {{.Replicas}}' |
     awk '{ split($2, tasks, "/"); if (tasks[1] < tasks[2]) print "service " $1 " (" $2 ")" }'
 }
 

@@ -3,17 +3,13 @@
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.contract.replay import Stage
-
-PLUGINS = Path(__file__).parents[2] / "tools" / "engine" / "plugins"
-BUNDLED = {"command": "1.2.1", "docker": "5.2.0"}
-
-NewStage = Callable[[str], Stage]
+from tests.contract.plugin import PLUGINS, VERSIONS, Plugin
+from tests.contract.replay import NewStage, Stage
 
 
 @pytest.fixture(scope="session")
@@ -34,13 +30,27 @@ def command_stage(engine: str, tmp_path_factory: pytest.TempPathFactory) -> NewS
 def bundled_stage(engine: str, tmp_path_factory: pytest.TempPathFactory) -> NewStage:
     """Makes a stage for any resources, with the bundled plugins as they are in this tree."""
     home = tmp_path_factory.mktemp("home")
-    for name, version in BUNDLED.items():
+    for name, version in VERSIONS.items():
         launcher = home / "plugins" / f"resource-{name}-v{version}" / f"pulumi-resource-{name}"
         launcher.parent.mkdir(parents=True)
         words = shlex.join([sys.executable, "-E", "-s", str(PLUGINS / f"{name}.py")])
         launcher.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
         launcher.chmod(0o755)
     return copies("raw", tmp_path_factory.mktemp("bundled"), home)
+
+
+@pytest.fixture(scope="session")
+def command_plugin() -> Iterator[Plugin]:
+    """The bundled command plugin, without an engine."""
+    with Plugin.running("command") as plugin:
+        yield plugin
+
+
+@pytest.fixture(scope="session")
+def docker_plugin() -> Iterator[Plugin]:
+    """The bundled docker plugin, without an engine."""
+    with Plugin.running("docker") as plugin:
+        yield plugin
 
 
 def copies(program: str, folder: Path, home: Path | None) -> NewStage:

@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,10 @@ class Stage:
 
     def _text(self, text: str) -> str:
         return COLOURS.sub("", text).replace(str(self.scratch), "$W")
+
+
+# Makes a stage, by a name that no other test uses.
+NewStage = Callable[[str], Stage]
 
 
 def written(step: Step) -> str:

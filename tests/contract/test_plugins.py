@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
-from tests.contract.replay import Outcome, Stage
-
-NewStage = Callable[[str], Stage]
+from tests.contract.plugin import UNKNOWN, Plugin
+from tests.contract.replay import NewStage, Stage
 
 SIDE_BY_SIDE = 48
 # Bounds for what takes a second or two; a test that needs them fails.
@@ -25,7 +25,6 @@ READY_SECONDS = 60
 GONE_SECONDS = 20
 
 SERVICE = {"name": "web", "taskSpec": {"containerSpec": {"image": "nginx"}}}
-SWARM = {"docker": {"host": "ssh://nowhere.invalid", "sshOpts": "[]"}}
 
 
 @pytest.fixture
@@ -62,7 +61,11 @@ def commands(*texts: str, timeout: str = "5m", **args: Any) -> dict[str, Any]:
     """Returns a program with one Command for each text."""
     return {
         "resources": {
-            f"c{i}": {"type": "command:local:Command", "args": {"create": text, **args}, "timeouts": {"create": timeout}}
+            f"c{i}": {
+                "type": "command:local:Command",
+                "args": {"create": text, **args},
+                "timeouts": {"create": timeout},
+            }
             for i, text in enumerate(texts)
         }
     }
@@ -73,6 +76,9 @@ def outputs(stage: Stage) -> list[dict[str, Any]]:
     return [resource["outputs"] for resource in stage.resources() if resource["type"] == "command:local:Command"]
 
 
+# What is not known
+
+
 def refusal(stage: Stage, program: dict[str, Any]) -> str:
     """Previews a program that must be refused, and returns the errors."""
     outcome = stage.run("preview", program)
@@ -80,18 +86,22 @@ def refusal(stage: Stage, program: dict[str, Any]) -> str:
     return "\n".join(outcome.errors)
 
 
-# What is not known
-
-
-def test_an_unknown_input_of_a_command_is_refused(stage: Stage) -> None:
+def test_an_unknown_input_is_refused_in_a_preview(stage: Stage) -> None:
     text = refusal(stage, commands("true", creat="true"))
     assert "unknown input 'creat': the bundled command plugin knows addPreviousOutputInEnv, create," in text
+
+
+def test_an_unknown_resource_type_is_refused_in_a_preview(stage: Stage) -> None:
+    text = refusal(stage, {"resources": {"a": {"type": "command:local:Nonsense", "args": {}}}})
+    assert "this plugin does not know the resource type 'command:local:Nonsense'; it has command:local:Command" in text
 
 
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
+        ({"creat": "true"}, "unknown input 'creat': the bundled command plugin knows addPreviousOutputInEnv, create,"),
         ({"assetPaths": ["*"]}, "unknown input 'assetPaths'"),
+        ({"create": 1}, "'create' must be a string; got 1"),
         ({"environment": {"A": 1}}, "'environment.A' must be a string; got 1"),
         ({"environment": "A=1"}, "'environment' must be a map of strings; got 'A=1'"),
         ({"interpreter": []}, "'interpreter' is empty"),
@@ -101,33 +111,44 @@ def test_an_unknown_input_of_a_command_is_refused(stage: Stage) -> None:
         ({"addPreviousOutputInEnv": "yes"}, "'addPreviousOutputInEnv' must be a boolean; got 'yes'"),
     ],
 )
-def test_a_wrong_input_of_a_command_is_refused(stage: Stage, args: dict[str, Any], sentence: str) -> None:
-    assert sentence in refusal(stage, commands("true", **args))
+def test_a_wrong_input_of_a_command_is_refused(command_plugin: Plugin, args: dict[str, Any], sentence: str) -> None:
+    [reason] = command_plugin.check("command:local:Command", args)
+    assert reason.startswith(sentence)
 
 
-@pytest.mark.parametrize("token", ["command:remote:Command", "command:local:Nonsense", "docker:index/network:Network"])
-def test_an_unknown_resource_type_is_refused(stage: Stage, token: str) -> None:
-    program = {"providers": SWARM, "resources": {"a": {"type": token, "args": {}}}}
-    assert f"this plugin does not know the resource type '{token}'; it has " in refusal(stage, program)
+@pytest.mark.parametrize("token", ["command:remote:Command", "command:local:Nonsense"])
+def test_an_unknown_type_of_command_is_refused(command_plugin: Plugin, token: str) -> None:
+    with pytest.raises(grpc.RpcError, match=f"this plugin does not know the resource type '{token}'; it has "):
+        command_plugin.check(token, {})
 
 
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (SERVICE | {"replicas": 3}, "Unknown input 'replicas': the bundled docker plugin knows convergeConfig,"),
-        (SERVICE | {"replicas": 3}, "Examine values at 'web.replicas'."),
-        (
-            {"name": "web", "taskSpec": {"containerSpec": {"image": "nginx", "privileges": {}}}},
-            "Unknown input 'privileges'",
-        ),
-        ({"name": "web", "taskSpec": {"containerSpec": {}}}, "'image' is missing."),
-        ({"name": "web"}, "'taskSpec' is missing."),
-        (SERVICE | {"labels": {"a": "b"}}, "must be a list; got {'a': 'b'}."),
+        ({"replicas": 3}, "Unknown input 'replicas': the bundled docker plugin knows convergeConfig,"),
+        ({"taskSpec": {"containerSpec": {"image": "a", "privileges": {}}}}, "Unknown input 'privileges': "),
+        ({"taskSpec": {"containerSpec": {}}}, "'image' is missing. Examine values at 'a.taskSpec.containerSpec.image'"),
+        ({"taskSpec": None}, "'taskSpec' is missing."),
+        ({"labels": {"a": "b"}}, "must be a list; got {'a': 'b'}. Examine values at 'a.labels'."),
+        ({"labels": [{"label": "a"}]}, "'value' is missing. Examine values at 'a.labels[0].value'."),
+        ({"name": 1}, "must be a string; got 1."),
+        ({"mode": {"replicated": {"replicas": -1}}}, "'-1' has to be equal or greater than 0."),
+        ({"mode": {"replicated": {"replicas": 1.5}}}, "must be a whole number; got 1.5."),
+        ({"mode": {"global": True, "replicated": {}}}, "Conflicting configuration arguments."),
+        ({"updateConfig": {"maxFailureRatio": "1.5"}}, "'1.5' has to be between 0.0 and 1.0."),
+        ({"updateConfig": {"monitor": "-3s"}}, "'-3s' is not a valid duration."),
+        ({"rollbackConfig": {"failureAction": "rollback"}}, "'rollback' doesn't match the pattern"),
     ],
 )
-def test_a_wrong_input_of_a_service_is_refused(stage: Stage, args: dict[str, Any], sentence: str) -> None:
-    program = {"providers": SWARM, "resources": {"web": {"type": "docker:index/service:Service", "args": args}}}
-    assert sentence in refusal(stage, program)
+def test_a_wrong_input_of_a_service_is_refused(docker_plugin: Plugin, args: dict[str, Any], sentence: str) -> None:
+    [reason] = docker_plugin.check("docker:index/service:Service", SERVICE | args)
+    assert reason.startswith(sentence)
+
+
+@pytest.mark.parametrize("args", [{}, {"data": "YQ==", "dataRaw": "a"}])
+def test_a_config_needs_its_data_in_one_form(docker_plugin: Plugin, args: dict[str, Any]) -> None:
+    [reason] = docker_plugin.check("docker:index/serviceConfig:ServiceConfig", args)
+    assert reason.startswith("Set either 'dataRaw' or 'data' (base64).")
 
 
 @pytest.mark.parametrize(
@@ -135,27 +156,40 @@ def test_a_wrong_input_of_a_service_is_refused(stage: Stage, args: dict[str, Any
     [
         ({"host": "tcp://127.0.0.1:2375"}, "'host' is 'tcp://127.0.0.1:2375': the bundled docker plugin needs"),
         ({}, "'host' is None: the bundled docker plugin needs an address like ssh://swarm-manager"),
-        (SWARM["docker"] | {"context": "x"}, "unknown provider setting 'context'"),
-        (SWARM["docker"] | {"sshOpts": "-F x"}, "'sshOpts' must be a list of strings; got '-F x'"),
+        ({"host": "ssh://a", "context": "x"}, "unknown provider setting 'context'"),
+        ({"host": "ssh://a", "sshOpts": "-F x"}, "'sshOpts' must be a list of strings; got '-F x'"),
     ],
 )
 def test_a_wrong_setting_of_the_docker_provider_is_refused(
-    stage: Stage, settings: dict[str, Any], sentence: str
+    docker_plugin: Plugin, settings: dict[str, Any], sentence: str
 ) -> None:
-    service = {"type": "docker:index/service:Service", "args": SERVICE}
-    assert sentence in refusal(stage, {"providers": {"docker": settings}, "resources": {"web": service}})
+    [reason] = docker_plugin.check_settings(settings)
+    assert reason.startswith(sentence)
+
+
+def test_what_is_not_known_yet_is_accepted_everywhere(docker_plugin: Plugin, command_plugin: Plugin) -> None:
+    task = {"containerSpec": {"image": UNKNOWN, "env": UNKNOWN, "mounts": [UNKNOWN], "labels": UNKNOWN}}
+    service = {"name": "a", "taskSpec": task, "mode": UNKNOWN, "endpointSpec": {"ports": [UNKNOWN]}}
+    assert docker_plugin.check("docker:index/service:Service", service) == []
+    assert docker_plugin.diff("docker:index/service:Service", SERVICE, service)
+    assert docker_plugin.preview("docker:index/service:Service", service)
+    command = {"create": UNKNOWN, "environment": {"A": UNKNOWN}, "triggers": [UNKNOWN], "interpreter": UNKNOWN}
+    assert command_plugin.check("command:local:Command", command) == []
+    assert command_plugin.diff("command:local:Command", {"create": "true"}, command)
+    assert docker_plugin.check_settings({"host": UNKNOWN, "sshOpts": UNKNOWN}) == []
+
+
+# Processes
 
 
 def test_a_host_out_of_reach_fails_the_update_but_not_the_preview(stage: Stage) -> None:
     service = {"type": "docker:index/service:Service", "args": SERVICE}
-    program = {"providers": SWARM, "resources": {"web": service}}
+    program = {"providers": {"docker": {"host": "ssh://nowhere.invalid"}}, "resources": {"web": service}}
     assert stage.run("preview", program).exit == 0
     outcome = stage.run("up", program)
     assert outcome.exit != 0
     assert "error during connect: 'ssh ssh://nowhere.invalid' ended with exit status 255" in "\n".join(outcome.errors)
 
-
-# Processes
 
 # A child in the Command's own process group, and one that `timeout` puts into another.
 CHILDREN = "sleep 601 & timeout 602 sleep 603 & : > $W/ready; wait"
@@ -210,8 +244,8 @@ def test_a_child_that_ignores_the_request_to_end_is_killed(stage: Stage) -> None
 
 
 def test_a_daemon_that_left_its_command_stays(stage: Stage) -> None:
-    daemon = "setsid sleep 604 </dev/null >/dev/null 2>&1 & until pgrep -f '^sleep 604$' >/dev/null; do :; done"
-    engine = begun(stage, commands(f"{daemon}; : > $W/ready; sleep 605"))
+    daemon = "setsid sh -c ': > $W/up; exec sleep 604' </dev/null >/dev/null 2>&1 &"
+    engine = begun(stage, commands(f"{daemon} until [ -e $W/up ]; do sleep 0.1; done; : > $W/ready; sleep 605"))
     engine.kill()
     engine.communicate()
     wait_for(lambda: "sleep 605" not in processes(stage).values(), GONE_SECONDS, "the Command gone")
@@ -286,7 +320,7 @@ def test_a_secret_stays_secret_through_an_update(stage: Stage) -> None:
 
 
 def test_a_failing_program_shows_its_own_part_of_the_traceback(stage: Stage) -> None:
-    outcome: Outcome = stage.run("preview", {"fail": "no luck"})
+    outcome = stage.run("preview", {"fail": "no luck"})
     assert outcome.exit != 0
     lines = outcome.errors[0].splitlines()
     assert lines[:2] == ["Program failed with an unhandled exception:", "Traceback (most recent call last):"]

@@ -19,6 +19,7 @@ PAUSE_SECONDS = 0.03
 """A visitor's rest between two requests: the site is to be watched, not to be measured."""
 LONGEST_SECONDS = 400
 MOST_REQUESTS = 100_000
+A_FEW = 10
 FAILURES_SHOWN = 10
 
 
@@ -58,6 +59,7 @@ class Record:
     """Everything that was asked, and everything that was done meanwhile."""
 
     name: str
+    kinds: int = 0
     begun: datetime = field(default_factory=lambda: datetime.now(UTC))
     seconds: float = 0
     answers: list[Answer] = field(default_factory=list)
@@ -75,7 +77,13 @@ class Record:
     def of(self, method: str) -> "Record":
         """The part of the record that one method makes."""
         answers = [answer for answer in self.answers if answer.visitor.endswith(f" {method}")]
-        return Record(f"{self.name}, {method}", self.begun, self.seconds, answers, self.marks)
+        return Record(f"{self.name}, {method}", self.kinds, self.begun, self.seconds, answers, self.marks)
+
+    def goes_on(self) -> bool:
+        """Whether every kind of visitor has had a few answers since the last mark."""
+        begin = self.marks[-1][0] if self.marks else 0.0
+        counts = Counter((answer.visitor, answer.url) for answer in self.answers if answer.at >= begin)
+        return len(counts) == self.kinds and min(counts.values()) >= A_FEW
 
     @property
     def sent(self) -> int:
@@ -169,7 +177,7 @@ def load(
     Raises:
         AssertionError: the block took longer, or asked more, than the bounds allow; what came later went unwatched.
     """
-    record = Record(name)
+    record = Record(name, len(urls) * len(set(visitors)))
     stop = threading.Event()
     threads = [
         threading.Thread(target=_visit, args=(visitor, url, record, frozenset(pages), stop), daemon=True)
@@ -196,8 +204,9 @@ def _visit(visitor: Visitor, url: str, record: Record, pages: frozenset[bytes], 
     connection = http.client.HTTPConnection(place.netloc, timeout=ANSWER_SECONDS)
     try:
         while not stop.is_set() and record.now() < LONGEST_SECONDS and record.sent < MOST_REQUESTS:
-            record.answers.append(_ask(visitor, connection, place.path or "/", url, record, pages))
-            if record.answers[-1].error or not visitor.kept_alive:
+            answer = _ask(visitor, connection, place.path or "/", url, record, pages)
+            record.answers.append(answer)
+            if answer.error or not visitor.kept_alive:
                 connection.close()
             stop.wait(PAUSE_SECONDS)
     finally:
@@ -214,11 +223,12 @@ def _ask(
 ) -> Answer:
     begin = record.now()
     try:
-        connection.request(visitor.method, path, body=b"x" * 100 if visitor.method == "POST" else None)
+        # No body: a backend of files answers before it has read one, and nginx then hangs up on whoever still sends.
+        connection.request(visitor.method, path, headers={"Content-Length": "0"} if visitor.method == "POST" else {})
         response = connection.getresponse()
         body = response.read()
-    except (OSError, http.client.HTTPException) as error:
-        return Answer(begin, record.now() - begin, visitor.name, url, 0, f"{type(error).__name__}: {error}")
+    except (OSError, http.client.HTTPException) as fault:
+        return Answer(begin, record.now() - begin, visitor.name, url, 0, f"{type(fault).__name__}: {fault}")
     backend, proxy = response.headers.get("X-Backend", ""), response.headers.get("X-Proxy", "")
     # A backend of files refuses a POST itself: that is an answer, and nothing was lost on the way.
     expected = 200 if visitor.method == "GET" else 405

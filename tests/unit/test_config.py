@@ -22,7 +22,7 @@ from tests.unit import harness
 from tests.unit.harness import ROOT
 
 HEADING = "the settings are refused:"
-NAME_RULE = "must be a lower case RFC 1123 host name of at most 42 letters, digits and inner hyphens"
+NAME_RULE = "must be a lower case RFC 1123 host name of at most 30 letters, digits and inner hyphens"
 KEYS = "network, machines, swarm, images, content, backend, proxy"
 NETWORK_RULE = 'must be a private IPv4 network of /16 to /28; for example "192.168.56.0/24"'
 
@@ -91,7 +91,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"machines": {"prefix": "Core"}}, f'swarm-site:machines.prefix: "Core" {NAME_RULE}; for example "core"'),
     ({"machines": {"prefix": "-core"}}, f'swarm-site:machines.prefix: "-core" {NAME_RULE}; for example "core"'),
     ({"machines": {"prefix": "core\n"}}, f'swarm-site:machines.prefix: "core\\n" {NAME_RULE}; for example "core"'),
-    ({"machines": {"prefix": "a" * 43}}, f'swarm-site:machines.prefix: "{"a" * 43}" {NAME_RULE}; for example "core"'),
+    ({"machines": {"prefix": "a" * 31}}, f'swarm-site:machines.prefix: "{"a" * 31}" {NAME_RULE}; for example "core"'),
     (
         {"machines": {"overrides": {"core-04": {"memory": 768}}}},
         'swarm-site:machines.overrides.core-04: "core-04" is no machine of this stack (core-01 to core-03); '
@@ -248,7 +248,7 @@ GOOD: list[dict[str, Any]] = [
     {"machines": {"count": 200}, "network": "10.0.0.0/16"},
     {"machines": {"count": 4}, "network": "192.168.56.0/28"},
     {"machines": {"prefix": "a"}},
-    {"machines": {"prefix": "9" * 42}},
+    {"machines": {"prefix": "9" * 30}},
     {"machines": {"overrides": {"core-03": {}}}},
     {"machines": {"memory": 384, "cpus": 64}},
     {"machines": {"count": 7}, "swarm": {"managers": 7}},
@@ -328,12 +328,12 @@ def test_a_variable_that_would_redirect_the_provider_is_refused_by_name(name: st
     settings_of(environment={name: "", "DOCKER_BUILDKIT": "0"})
 
 
-@pytest.mark.parametrize("stack", ["Dev", "a_b", "a.b", "-a", "a-", "", "dev\n", "a" * 43, "ä", 'a"b', "../x"])
+@pytest.mark.parametrize("stack", ["Dev", "a_b", "a.b", "-a", "a-", "", "dev\n", "a" * 31, "ä", 'a"b', "../x"])
 def test_a_stack_name_that_is_no_host_name_is_refused(stack: str) -> None:
     assert faults_of(stack=stack) == [f'stack name: {json.dumps(stack)} {NAME_RULE}; for example "dev"']
 
 
-@pytest.mark.parametrize("stack", ["dev", "blue-2", "0", "a" * 42])
+@pytest.mark.parametrize("stack", ["dev", "blue-2", "0", "a" * 30])
 def test_a_stack_has_a_work_folder_of_its_own_below_the_projects(stack: str) -> None:
     assert settings_of(stack=stack).work == f".work/{stack}"
 

@@ -243,7 +243,7 @@ def test_a_docker_context_that_leads_elsewhere_is_refused(sandbox: Sandbox) -> N
     succeeded(sandbox.setup("refuse_redirected_docker"))
 
 
-@pytest.mark.parametrize("name", ["", "a b", "blue;reboot", "../dev", "x" * 101])
+@pytest.mark.parametrize("name", ["", "a b", "blue;reboot", "../dev", "..", "x" * 101])
 def test_a_name_that_is_no_stack_name_is_refused(sandbox: Sandbox, name: str) -> None:
     # An empty STACK is the default's.
     result = sandbox.setup("refuse_bad_stack_name", STACK=name)
@@ -517,6 +517,13 @@ def test_a_daemon_that_ends_at_once_is_reported_with_its_last_words(daemon: Sand
     message = refusal(daemon.bash("tools/daemon start"))
     assert "no space left on device" in message
     assert "ended as soon as it was started" in message
+
+
+@pytest.mark.parametrize("tool", ["tools/daemon start", "source tools/setup; ensure_daemon"])
+def test_a_daemon_that_refuses_this_user_is_not_doubled(daemon: Sandbox, tool: str) -> None:
+    daemon.stub("docker", "echo permission denied while trying to connect to the Docker daemon socket >&2; exit 1")
+    assert "may not use it. Run 'sudo usermod -aG docker" in refusal(daemon.bash(tool))
+    assert not (daemon.state / "dockerd.pid").exists()
 
 
 def test_where_systemd_runs_it_starts_the_daemon(daemon: Sandbox) -> None:

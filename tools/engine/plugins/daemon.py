@@ -92,12 +92,10 @@ class Connection:
             raise PluginError(f"the Docker daemon at {self._daemon.host} does not answer") from error
         except (OSError, http.client.HTTPException) as error:
             raise PluginError(self._broken()) from error
-        answer = json.loads(text) if text else None
         if response.status >= 400:
-            message = answer.get("message", "") if isinstance(answer, dict) else text.decode(errors="replace")
             kind = NotFoundError if response.status == 404 else PluginError
-            raise kind(f"Error response from daemon: {message}")
-        return answer
+            raise kind(f"Error response from daemon: {message(text)}")
+        return json.loads(text) if text else None
 
     def close(self) -> None:
         """Ends ssh."""
@@ -119,3 +117,11 @@ class Connection:
             f"error during connect: 'ssh {self._daemon.host}' ended with exit status {self._ssh.returncode}: {said}; "
             "check that the host can be reached and that Docker 18.09 or later runs there"
         )
+
+
+def message(body: bytes) -> str:
+    """Returns the message in an error's body, or the body if it is none of Docker's own."""
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace").strip()

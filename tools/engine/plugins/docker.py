@@ -251,6 +251,7 @@ def converge(docker: Connection, call: Call, identity: str, planned: Properties)
         return
     limit = nanoseconds(settings["timeout"]) or 0
     deadline = min(time.monotonic() + limit / UNITS["s"], call.deadline)
+    shown = ""
     while True:
         service = docker.get(f"/services/{identity}")
         status = service.get("UpdateStatus") or {}
@@ -263,7 +264,8 @@ def converge(docker: Connection, call: Call, identity: str, planned: Properties)
         running = {task.get("Slot") for task in tasks if task["Status"]["State"] == "running"}
         if len(running) == wanted and state in ("", "completed"):
             return
-        call.engine.status(call.urn, f"{len(running)} of {wanted} replicas run")
+        if shown != (shown := f"{len(running)} of {wanted} replicas run"):
+            call.engine.status(call.urn, shown)
         if time.monotonic() > deadline:
             raise NotConvergedError(f"Service with ID ({identity}) did not converge after {long_duration(limit)}")
         time.sleep(POLL_SECONDS)

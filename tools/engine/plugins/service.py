@@ -10,6 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from typing_extensions import override
@@ -110,13 +111,14 @@ class Many(Type):
         if new is UNKNOWN:
             yield path, Kind.UPDATE, False
             return
-        if not self.ordered and same_items(old, new):
-            return
-        for i in range(max(len(old), len(new))):
-            if i >= len(new) or i >= len(old):
-                yield (*path, i), Kind.ADD if i < len(new) else Kind.DELETE, False
+        # Of a set only those items count that the other side does not have.
+        left = [i for i, item in enumerate(old) if self.ordered or item not in new]
+        right = [i for i, item in enumerate(new) if self.ordered or item not in old]
+        for i, k in zip_longest(left, right):
+            if i is None or k is None:
+                yield (*path, k if i is None else i), Kind.ADD if i is None else Kind.DELETE, False
             else:
-                yield from self.item.changes(old[i], new[i], (*path, i))
+                yield from self.item.changes(old[i], new[k], (*path, k))
 
     @override
     def plan(self, new: Value, old: Value) -> Value:

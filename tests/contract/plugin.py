@@ -1,0 +1,106 @@
+"""Talks to a bundled plugin as the engine does, but without an engine."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf import empty_pb2, json_format, struct_pb2
+from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
+
+PLUGINS = Path(__file__).parents[2] / "tools" / "engine" / "plugins"
+VERSIONS = {"command": "1.2.1", "docker": "5.2.0"}
+UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+# An engine that nobody listens for: its log lines are lost.
+NO_ENGINE = "127.0.0.1:1"
+END_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A running plugin."""
+
+    stub: provider_pb2_grpc.ResourceProviderStub
+
+    @classmethod
+    @contextmanager
+    def running(cls, name: str, environment: Mapping[str, str] | None = None) -> Iterator["Plugin"]:
+        """Starts a plugin and ends it afterwards."""
+        arguments = [sys.executable, "-E", "-s", str(PLUGINS / f"{name}.py"), NO_ENGINE]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment or os.environ, text=True) as process:
+            try:
+                assert process.stdout
+                with grpc.insecure_channel(f"127.0.0.1:{int(process.stdout.readline())}") as channel:
+                    stub = provider_pb2_grpc.ResourceProviderStub(channel)
+                    stub.Handshake(provider_pb2.ProviderHandshakeRequest())
+                    yield cls(stub)
+                    stub.Cancel(empty_pb2.Empty())
+            finally:
+                process.terminate()
+                assert process.wait(END_SECONDS) == 0
+
+    def check_settings(self, settings: Mapping[str, Any]) -> list[str]:
+        """Returns what the plugin refuses in a provider's settings."""
+        request = provider_pb2.CheckRequest(urn=urn("pulumi:providers:any"), news=struct(settings))
+        return [failure.reason for failure in self.stub.CheckConfig(request).failures]
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Gives the plugin its provider's settings."""
+        self.stub.Configure(provider_pb2.ConfigureRequest(args=struct(settings)))
+
+    def check(self, token: str, inputs: Mapping[str, Any]) -> list[str]:
+        """Returns what the plugin refuses in a resource's inputs."""
+        request = provider_pb2.CheckRequest(urn=urn(token), news=struct(inputs))
+        return [failure.reason for failure in self.stub.Check(request).failures]
+
+    def diff(self, token: str, olds: Mapping[str, Any], news: Mapping[str, Any]) -> dict[str, str]:
+        """Returns the changed paths and what happens there."""
+        response = self.stub.Diff(provider_pb2.DiffRequest(urn=urn(token), olds=struct(olds), news=struct(news)))
+        kinds = provider_pb2.PropertyDiff.Kind
+        return {path: kinds.Name(change.kind) for path, change in response.detailedDiff.items()}
+
+    def preview(self, token: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the outputs that a create would give."""
+        request = provider_pb2.CreateRequest(urn=urn(token), properties=struct(inputs), preview=True)
+        return plain(self.stub.Create(request).properties)
+
+    def create(self, token: str, inputs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Makes a resource; returns its id and outputs."""
+        response = self.stub.Create(provider_pb2.CreateRequest(urn=urn(token), properties=struct(inputs)))
+        return response.id, plain(response.properties)
+
+    def update(self, token: str, identity: str, olds: Mapping[str, Any], news: Mapping[str, Any]) -> dict[str, Any]:
+        """Changes a resource; returns its outputs."""
+        request = provider_pb2.UpdateRequest(urn=urn(token), id=identity, olds=struct(olds), news=struct(news))
+        return plain(self.stub.Update(request).properties)
+
+    def read(self, token: str, identity: str, olds: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Looks at a resource; returns its id, empty if it is gone, and its outputs."""
+        request = provider_pb2.ReadRequest(urn=urn(token), id=identity, properties=struct(olds), inputs=struct(olds))
+        response = self.stub.Read(request)
+        return response.id, plain(response.properties)
+
+    def delete(self, token: str, identity: str, olds: Mapping[str, Any]) -> None:
+        """Takes a resource away."""
+        self.stub.Delete(provider_pb2.DeleteRequest(urn=urn(token), id=identity, properties=struct(olds)))
+
+
+def urn(token: str) -> str:
+    """Returns the URN of a resource named `a`."""
+    return f"urn:pulumi:s::p::{token}::a"
+
+
+def struct(values: Mapping[str, Any]) -> struct_pb2.Struct:
+    """Returns the engine's form of plain values."""
+    return json_format.ParseDict(dict(values), struct_pb2.Struct())
+
+
+def plain(values: struct_pb2.Struct) -> dict[str, Any]:
+    """Returns plain values; numbers are floats."""
+    result: dict[str, Any] = json_format.MessageToDict(values)
+    return result

@@ -1,0 +1,122 @@
+"""The recordings of the official `docker` plugin, and drift, against the plugin that is installed and a real swarm.
+
+Needs CONTRACT_SSH_CONFIG: an ssh config in which `swarm-manager` is the manager of a swarm of one node, with the image
+`nginx:seed` (any image in which nginx writes /run/nginx.pid), a folder /srv/site, and port 9123 free.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.replay import Outcome, Stage, comparable, docker_program, recording
+
+SSH_CONFIG = os.environ.get("CONTRACT_SSH_CONFIG", "")
+DATA = recording("docker")
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(not SSH_CONFIG, reason="CONTRACT_SSH_CONFIG names no ssh config with the host swarm-manager"),
+]
+
+
+def on_manager(*words: str) -> str:
+    """Runs a command on the manager and returns what it prints."""
+    command = ["ssh", "-F", SSH_CONFIG, "-o", "BatchMode=yes", "swarm-manager", shlex.join(words)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{words} on swarm-manager: {done.stderr}"
+    return done.stdout.strip()
+
+
+def program(change: str | None = None) -> dict[str, Any]:
+    """Returns the recorded program, with one of its changes."""
+    return docker_program(change, str(Path(SSH_CONFIG).resolve()))
+
+
+@pytest.fixture(scope="module")
+def stage(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A stage whose service runs; the tests that only preview leave it as it is."""
+    on_manager("docker", "image", "inspect", "--format", "{{.Id}}", "nginx:seed")
+    on_manager("test", "-d", "/srv/site")
+    stage = Stage(tmp_path_factory.mktemp("docker") / "stage", "docker").prepare()
+    created = stage.run("up", program())
+    try:
+        assert differences(DATA["created"], created) == []
+        yield stage
+    finally:
+        destroyed = stage.run("destroy")
+        assert destroyed.exit == 0, destroyed.output
+        assert on_manager("docker", "service", "ls", "--quiet", "--filter", "name=contract") == ""
+        assert on_manager("docker", "config", "ls", "--quiet", "--filter", "name=conf-") == ""
+
+
+def differences(recorded: dict[str, Any], outcome: Outcome) -> list[str]:
+    """Compares an outcome with a recorded one."""
+    return list(comparable(Outcome.recorded(recorded)).differences(comparable(outcome)))
+
+
+# In this order: previews of the service as it was created, then updates, which build on each other.
+
+
+@pytest.mark.parametrize("change", DATA["changes"])
+def test_the_preview_of_a_change(stage: Stage, change: str) -> None:
+    assert differences(DATA["changes"][change], stage.run("preview", program(change))) == []
+
+
+def test_a_refresh_finds_nothing_where_nothing_changed(stage: Stage) -> None:
+    refreshed = stage.run("refresh", program())
+    assert [step["op"] for step in refreshed.steps] == ["same", "same"], refreshed.output
+    assert [step["op"] for step in stage.run("preview", program()).steps] == ["same", "same"]
+
+
+def test_a_change_by_hand_is_seen_by_a_refresh_and_undone_by_the_next_update(stage: Stage) -> None:
+    service = "docker", "service", "update", "--detach"
+    on_manager(*service, "--replicas", "0", "--constraint-add", "node.labels.gone!=1", "--env-add", "A=9", "contract")
+    assert stage.run("refresh", program()).exit == 0
+    [step] = [step for step in stage.run("preview", program()).steps if step["op"] != "same"]
+    assert step["op"] == "update"
+    assert {path.split("[")[0] for path in step["diff"]} - {"taskSpec.containerSpec.sysctl"} == {
+        "mode.replicated.replicas",
+        "taskSpec.placement.constraints",
+        "taskSpec.containerSpec.env.A",
+    }
+    assert stage.run("up", program()).exit == 0
+    spec = json.loads(on_manager("docker", "service", "inspect", "--format", "{{json .Spec}}", "contract"))
+    assert spec["Mode"]["Replicated"]["Replicas"] == 1
+    assert spec["TaskTemplate"]["Placement"]["Constraints"] == ["node.role==manager"]
+    assert spec["TaskTemplate"]["ContainerSpec"]["Env"] == ["A=1"]
+
+
+def test_a_service_removed_by_hand_is_forgotten_by_a_refresh_and_made_again(stage: Stage) -> None:
+    on_manager("docker", "service", "rm", "contract")
+    refreshed = stage.run("refresh", program())
+    assert [step["op"] for step in refreshed.steps if step["name"] == "web"] == ["delete"], refreshed.output
+    made = stage.run("up", program())
+    assert [step["op"] for step in made.steps if step["name"] == "web"] == ["create"], made.output
+
+
+@pytest.mark.parametrize("change", DATA["updates"])
+def test_an_update(stage: Stage, change: str) -> None:
+    assert differences(DATA["updates"][change], stage.run("up", program(change))) == []
+
+
+def test_a_preview_with_the_manager_out_of_reach(stage: Stage) -> None:
+    unreachable = program() | {"host": "ssh://nowhere.invalid", "ssh_opts": []}
+    assert differences(DATA["preview_host_unreachable"], stage.run("preview", unreachable)) == []
+
+
+def test_a_service_that_does_not_converge_is_taken_away_again(stage: Stage) -> None:
+    hopeless = program()
+    web = hopeless["resources"].pop("web")
+    web["args"] |= {"name": "contract-hopeless", "converge_config": {"delay": "1s", "timeout": "3s"}}
+    web["args"]["task_spec"]["placement"] = {"constraints": ["node.labels.nowhere==1"]}
+    hopeless["resources"]["hopeless"] = web
+    outcome = stage.run("up", hopeless)
+    assert outcome.exit != 0
+    assert "did not converge after 3s" in "\n".join(outcome.errors)
+    assert on_manager("docker", "service", "ls", "--quiet", "--filter", "name=contract-hopeless") == ""

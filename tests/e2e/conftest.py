@@ -1,0 +1,41 @@
+"""The site that the tests of this folder work on."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.site import Site, alone
+
+
+@pytest.fixture(scope="session")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the commands' logs and the load's records are kept: E2E_LOGS, or pytest's own folder."""
+    chosen = os.environ.get("E2E_LOGS")
+    return Path(chosen).resolve() if chosen else tmp_path_factory.mktemp("logs")
+
+
+@pytest.fixture(scope="module")
+def site(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site for the tests of one module; nothing of it is left afterwards.
+
+    With E2E_SITE it stands in that folder, and stays there for a look or for the next run.
+    """
+    chosen = os.environ.get("E2E_SITE")
+    site = Site(Path(chosen).resolve() if chosen else tmp_path_factory.mktemp("a site"), logs)
+    with alone(site.stack):
+        if chosen:
+            yield site
+        else:
+            site.sweep()
+            yield site
+            site.sweep()
+
+
+@pytest.fixture
+def running(site: Site) -> Site:
+    """The site, brought up if no test before has done so, or one has taken it down; with its settings as they were."""
+    if not site.is_up:
+        site.up()
+    return site

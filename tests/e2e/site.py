@@ -1,0 +1,548 @@
+"""A site of the tests' own, and hands and eyes for it.
+
+It is a copy of this tree in a folder with a space in its name, with a stack, a state folder and a network of its own:
+no stack of the user's is touched, and tests may edit settings, content and templates. Commands are given as a user
+gives them; what they say is kept, a log a call. The caches are the user's, or each run would build the engine anew.
+"""
+
+import contextlib
+import fcntl
+import http.client
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+import urllib.parse
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from email.message import Message
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from tests.e2e.load import Record, load
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PROJECT = "swarm-site"
+CONTENT = "/srv/swarm-site/content"
+FIRST_ADDRESS = 11
+SHOWN_LINES = 200
+
+# How long anything may take before it counts as hung; several times what it takes on two busy cores.
+UP_SECONDS = 420
+DOWN_SECONDS = 240
+PREVIEW_SECONDS = 120
+NODE_SECONDS = 30
+FETCH_SECONDS = 10
+WAIT_SECONDS = 90
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A command that has ended: all it said, and where that is kept."""
+
+    command: str
+    status: int
+    text: str
+    log: Path
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a fetch came to; without any answer the status is 0 and the text the error."""
+
+    status: int
+    text: str
+    headers: Message
+
+    @property
+    def backend(self) -> str:
+        """The node whose backend answered."""
+        return self.headers.get("X-Backend", "")
+
+    @property
+    def proxy(self) -> str:
+        """The node whose proxy answered."""
+        return self.headers.get("X-Proxy", "")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of a service, past ones too."""
+
+    name: str
+    node: str
+    desired: str
+    state: str
+    error: str
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is there now, as it should be."""
+        return self.desired == "Running" and self.state == "Running"
+
+
+class CallError(AssertionError):
+    """A command did not end as it should have."""
+
+
+class Background:
+    """A command that runs while the test does something to it."""
+
+    def __init__(self, command: str, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.command = command
+        self._process = process
+        self._log = log
+
+    def is_alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
+    def wait(self, seconds: float, *, quiet: bool = False) -> Call:
+        """Wait for its end, and end one that takes longer. What a quiet one says is shown only if it fails."""
+        begin = time.monotonic()
+        try:
+            status = self._process.wait(seconds)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            print(f"$ {self.command}: ended by the tests after {seconds:g} s\n{self._text()}")
+            raise
+        text = self._text()
+        lines = text.splitlines()
+        shown = lines[-(2 if quiet and status == 0 else SHOWN_LINES) :]
+        left_out = [f"… {len(lines) - len(shown)} lines …"] if len(lines) > len(shown) else []
+        print(f"$ {self.command}", *left_out, *shown, sep="\n")
+        print(f"(exit status {status}, {time.monotonic() - begin:.1f} s, log {self._log})\n")
+        return Call(self.command, status, text, self._log)
+
+    def _text(self) -> str:
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self._log.read_text(errors="replace"))
+
+
+@dataclass
+class Site:
+    """One stack on a copy of the tree. `folder` holds the copy and its state, `logs` what every command said."""
+
+    folder: Path
+    logs: Path
+    stack: str = "e2e"
+    network: str = "192.168.61.0/24"
+    count: int = 3
+    target: str = field(default_factory=lambda: os.environ.get("TARGET") or "docker")
+    is_up: bool = False
+    _calls: int = 0
+
+    def __post_init__(self) -> None:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        copy_tree(self.clone)
+        self.configure({})
+
+    # --- places -----------------------------------------------------------------------------------------------------
+
+    @property
+    def clone(self) -> Path:
+        """The copy of the tree."""
+        return self.folder / "a clone"
+
+    @property
+    def state(self) -> Path:
+        """The state folder of whoever uses that copy."""
+        return self.folder / "a state"
+
+    @property
+    def work(self) -> Path:
+        """The stack's folder."""
+        return self.state / PROJECT / "work" / self.stack
+
+    @property
+    def nodes(self) -> Sequence[str]:
+        """The nodes' names."""
+        return [f"core-{number:02d}" for number in range(1, self.count + 1)]
+
+    def address(self, node: str) -> str:
+        """A node's address, as the network and its number make it."""
+        return str(IPv4Network(self.network)[FIRST_ADDRESS + self.nodes.index(node)])
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of a user who has sourced nobody's .env."""
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / PROJECT
+        foreign = re.compile(r"(PULUMI_(?!HOME)|MAKE|MFLAGS|PYTEST|VIRTUAL_ENV$|STACK$|NODE$)")
+        kept = {name: value for name, value in os.environ.items() if not foreign.match(name)}
+        if Path(kept.get("PULUMI_HOME", "/")).is_relative_to(cache):
+            del kept["PULUMI_HOME"]
+        path = [
+            entry
+            for entry in kept["PATH"].split(":")
+            if not Path(entry).is_relative_to(cache) and not Path(entry).is_relative_to(ROOT)
+        ]
+        return kept | {
+            "PATH": ":".join(path),
+            "STACK": self.stack,
+            "TARGET": self.target,
+            "XDG_STATE_HOME": str(self.state),
+        }
+
+    # --- the user's hands -------------------------------------------------------------------------------------------
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        """Write the stack file: the network, which is all that a second stack needs, and more settings."""
+        path = self.clone / f"Pulumi.{self.stack}.yaml"
+        old = yaml.safe_load(path.read_text()) if path.exists() else {}
+        machines = {} if self.target == "docker" else {"machines": {"provider": self.target}}
+        wanted = {"network": self.network} | machines | settings
+        config = {f"{PROJECT}:{key}": value for key, value in wanted.items()}
+        path.write_text(yaml.safe_dump(old | {"config": config}, sort_keys=False))
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        """Change a text of the copy."""
+        file = self.clone / path
+        text = file.read_text()
+        assert old in text, f"{path} holds no {old!r}"
+        file.write_text(text.replace(old, new))
+
+    def restore(self, path: str) -> None:
+        """Take an edit back."""
+        shutil.copy2(ROOT / path, self.clone / path)
+
+    def begin(
+        self, name: str, command: str, *, clone: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> Background:
+        """Start a shell command in the copy."""
+        self._calls += 1
+        log = self.logs / f"{self._calls:03d}-{name}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                ["bash", "-c", command],
+                cwd=clone or self.clone,
+                env=self.environment | dict(environment or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return Background(command, process, log)
+
+    def run(
+        self,
+        name: str,
+        command: str,
+        *,
+        seconds: float,
+        fails: bool = False,
+        quiet: bool = False,
+        clone: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Call:
+        """Run a shell command in the copy to its end.
+
+        Args:
+            name: for its log.
+            command: one line of bash.
+            seconds: when it must have ended.
+            fails: whether it must fail, instead of succeeding.
+            quiet: whether what it says is long, and no use unless it fails.
+            clone: another copy.
+            environment: more variables.
+
+        Raises:
+            CallError: it ended otherwise.
+        """
+        call = self.begin(name, command, clone=clone, environment=environment).wait(seconds, quiet=quiet)
+        if (call.status != 0) != fails:
+            expected = "succeeded, and should not have" if fails else f"failed with exit status {call.status}"
+            raise CallError(f"`{command}` {expected}; log: {call.log}")
+        return call
+
+    def up(self, *, fails: bool = False) -> Call:
+        """`make up`."""
+        call = self.run("up", "make up", seconds=UP_SECONDS, fails=fails)
+        self.is_up = self.is_up or not fails
+        return call
+
+    def down(self) -> Call:
+        """`make down`."""
+        self.is_up = False
+        return self.run("down", "make down", seconds=DOWN_SECONDS)
+
+    def pulumi(
+        self, arguments: str, *, seconds: float = PREVIEW_SECONDS, fails: bool = False, quiet: bool = False
+    ) -> Call:
+        """Plain pulumi, after `. ./.env`."""
+        name = f"pulumi-{arguments.split()[0]}"
+        return self.run(name, f". ./.env && pulumi {arguments}", seconds=seconds, fails=fails, quiet=quiet)
+
+    def outputs(self) -> Any:
+        """The stack's outputs."""
+        return json.loads(self.pulumi("stack output --json").text)
+
+    def preview(self, *, clone: Path | None = None) -> dict[str, str]:
+        """What `pulumi preview` says will be done: operations by resource name, those that change nothing left out."""
+        command = f"tools/setup preview 2>/dev/null && . ./.env && pulumi preview --json --stack {self.stack}"
+        call = self.run("preview", command, seconds=PREVIEW_SECONDS, quiet=True, clone=clone)
+        steps = json.loads(call.text)["steps"]
+        return {step["urn"].split("::")[-1]: step["op"] for step in steps if step["op"] != "same"}
+
+    def second_clone(self) -> Path:
+        """Another copy of the copy, of the same user."""
+        other = self.folder / "another clone"
+        shutil.rmtree(other, ignore_errors=True)
+        shutil.copytree(self.clone, other, ignore=shutil.ignore_patterns(".env", ".venv", ".work"), symlinks=True)
+        return other
+
+    # --- nodes and machines -----------------------------------------------------------------------------------------
+
+    def on_node(self, node: str, *words: str, check: bool = True) -> str:
+        """Run a command as root on a node, as `make ssh` does; its output."""
+        done = subprocess.run(
+            ["tools/ssh", node, shlex.join(["sudo", *words])],
+            cwd=self.clone,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=NODE_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0 or not check, f"{node}: {shlex.join(words)}: {done.stderr or done.stdout}"
+        return done.stdout
+
+    def container(self, node: str) -> str:
+        """The container that is the node's machine."""
+        assert self.target == "docker", f"machines of {self.target} are not switched on and off by these tests yet"
+        return f"{PROJECT}-{self.stack}-{node}"
+
+    def kill(self, *nodes: str) -> None:
+        """Switch machines off without warning."""
+        docker("kill", "--signal=KILL", *map(self.container, nodes))
+
+    def stop(self, *nodes: str) -> None:
+        """Shut machines down in order, side by side, as a reboot of this machine does."""
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda node: docker("stop", "--time=30", self.container(node)), nodes))
+
+    def start(self, *nodes: str) -> None:
+        """Switch machines on."""
+        docker("start", *map(self.container, nodes))
+
+    # --- the swarm --------------------------------------------------------------------------------------------------
+
+    def manager(self) -> str:
+        """A node that manages the swarm with a quorum."""
+        for node in self.nodes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                if self.on_node(node, "docker", "node", "ls", "-q", check=False):
+                    return node
+        raise AssertionError("no manager of the swarm answers")
+
+    def swarm(self, *words: str) -> str:
+        """Run docker on a manager."""
+        return self.on_node(self.manager(), "docker", *words)
+
+    def tasks(self, service: str) -> Sequence[Task]:
+        """Every task of a service that the swarm remembers."""
+        lines = self.swarm("service", "ps", service, "--no-trunc", "--format", "{{json .}}").splitlines()
+        found = [json.loads(line) for line in lines]
+        return [
+            Task(task["Name"], task["Node"], task["DesiredState"], task["CurrentState"].split()[0], task["Error"])
+            for task in found
+        ]
+
+    def running(self, service: str) -> Sequence[str]:
+        """The nodes on which a service runs now."""
+        return sorted(task.node for task in self.tasks(service) if task.runs)
+
+    def members(self) -> dict[str, str]:
+        """What the swarm says of each node: status, availability, and its part as a manager."""
+        listing = self.swarm("node", "ls", "--format", "{{.Hostname}}={{.Status}} {{.Availability}} {{.ManagerStatus}}")
+        return dict(line.split("=", 1) for line in listing.splitlines())
+
+    def is_whole(self) -> bool:
+        """Whether every node is a ready and active manager, and every service has its tasks."""
+        members = self.members()
+        parts = [members.get(node, "") for node in self.nodes]
+        replicas = self.swarm("service", "ls", "--format", "{{.Replicas}}").split("\n")
+        complete = [count.split()[0].split("/") for count in replicas if count]
+        return all(re.match(r"Ready Active (Leader|Reachable)$", part) for part in parts) and all(
+            running == wanted for running, wanted in complete
+        )
+
+    def containers(self, service: str) -> dict[str, str]:
+        """The id of a service's container on each node that has one."""
+        command = ["docker", "ps", "-q", "--no-trunc", "--filter", f"label=swarm-site.part={service}"]
+        found = {node: self.on_node(node, *command).strip() for node in self.nodes}
+        return {node: container for node, container in found.items() if container}
+
+    def inspect(self, node: str, container: str) -> Any:
+        """What Docker on a node knows of a container."""
+        return json.loads(self.on_node(node, "docker", "inspect", container))[0]
+
+    def releases(self, node: str) -> tuple[str, dict[str, str]]:
+        """The release that a node serves, and the inode of every release it has."""
+        current = self.on_node(node, "readlink", f"{CONTENT}/current").strip().rpartition("/")[2]
+        listing = self.on_node(node, "find", f"{CONTENT}/releases", "-mindepth", "1", "-printf", "%f=%i\\n", "-prune")
+        return current, dict(line.split("=") for line in listing.splitlines())
+
+    def watch(self, name: str, *proxies: str, pages: Collection[bytes] = ()) -> AbstractContextManager[Record]:
+        """Visitors at some proxies, at all of them if none is named, who record what becomes of each request."""
+        urls = [self.proxy_url(node) for node in proxies or self.running("proxy")]
+        return load(name, urls, folder=self.logs, pages=pages)
+
+    # --- the page ---------------------------------------------------------------------------------------------------
+
+    def proxy_url(self, node: str) -> str:
+        """The address of the proxy on a node."""
+        return f"http://{self.address(node)}/"
+
+    def backend_url(self, node: str) -> str:
+        """The address of the backend on a node."""
+        return f"http://{self.address(node)}:8080/"
+
+    # --- what is left -----------------------------------------------------------------------------------------------
+
+    def processes(self) -> dict[int, str]:
+        """Every process that was started for this site, known by its environment."""
+        mark = f"XDG_STATE_HOME={self.state}".encode()
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if mark in (folder / "environ").read_bytes().split(b"\0"):
+                    words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                    found[int(folder.name)] = " ".join(words).strip()
+        return {pid: words for pid, words in found.items() if words}
+
+    def engines(self) -> dict[int, str]:
+        """Those that are Pulumi's engine or one of its plugins."""
+        part = re.compile(r"(\S*/)?pulumi(-(language|resource)-\S+)? |\S*python\S* .*/plugins-[0-9a-f]+/\w+\.py\b")
+        return {pid: words for pid, words in self.processes().items() if part.match(f"{words} ")}
+
+    def machines(self) -> Sequence[str]:
+        """The containers that are this stack's machines, whatever state they are in."""
+        return docker("ps", "-a", "--filter", f"name=^{PROJECT}-{self.stack}-", "--format", "{{.Names}}").split()
+
+    def left(self) -> Sequence[str]:
+        """Everything of the stack that this machine still holds; caches and the user's own stack file don't count."""
+        home = Path(self.environment.get("PULUMI_HOME") or Path.home() / ".pulumi")
+        bundled = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / PROJECT / "engine" / "home"
+        index = Path(os.environ.get("VAGRANT_HOME") or Path.home() / ".vagrant.d") / "data" / "machine-index" / "index"
+        named = re.compile(rf"(?<![0-9A-Za-z]){re.escape(self.stack)}(?![0-9A-Za-z])")
+        files = [path for path in self.state.rglob("*") if named.search(str(path.relative_to(self.state)))]
+        logs = [path for folder in (home, bundled) for path in folder.glob(f"logs/*{PROJECT}+{self.stack}-*")]
+        vagrants = json.loads(index.read_text())["machines"].values() if index.exists() else []
+        return [
+            *(f"container {name}" for name in self.machines()),
+            *(f"volume {name}" for name in docker("volume", "ls", "-q").split() if self._is_ours(name)),
+            *(
+                f"network {name}"
+                for name in docker("network", "ls", "--format", "{{.Name}}").split("\n")
+                if self.network in name
+            ),
+            *(f"file {path}" for path in [*files, *logs]),
+            *(f"process {pid}: {words}" for pid, words in self.processes().items()),
+            *(f"vagrant machine {v['vagrantfile_path']}" for v in vagrants if str(self.state) in v["vagrantfile_path"]),
+        ]
+
+    def _is_ours(self, name: str) -> bool:
+        return name.startswith(f"{PROJECT}-{self.stack}-")
+
+    def sweep(self) -> None:
+        """Take away by force what is left: of a run that failed, or one that was killed."""
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for machine in self.machines():
+            docker("rm", "-fv", machine)
+        for volume in docker("volume", "ls", "-q").split():
+            if self._is_ours(volume):
+                docker("volume", "rm", volume)
+        for network in docker("network", "ls", "--format", "{{.Name}}").splitlines():
+            if network.endswith(f"_{self.network}"):
+                docker("network", "rm", network)
+        shutil.rmtree(self.state, ignore_errors=True)
+
+
+def copy_tree(folder: Path) -> None:
+    """Copy what git knows of this tree, or would know, as it stands here."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in listing.stdout.decode().split("\0"):
+        if name and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    # Image archives are the user's own, too large to copy, and all there is on some networks.
+    for archive in (ROOT / "images").glob("*.tar*"):
+        (folder / "images").mkdir(exist_ok=True)
+        (folder / "images" / archive.name).symlink_to(archive)
+
+
+@contextlib.contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Hold the kernel's lock on a stack's name: two runs would make the same machines."""
+    with Path(f"/tmp/{PROJECT}-{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AssertionError(f"another run of these tests has the stack {name}: wait for its end") from None
+        yield
+
+
+def docker(*words: str) -> str:
+    """Run docker on this machine; its output."""
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, f"docker {shlex.join(words)}: {done.stderr}"
+    return done.stdout
+
+
+def fetch(
+    url: str, *, method: str = "GET", body: bytes | None = None, headers: Mapping[str, str] | None = None
+) -> Page:
+    """Ask once, on a connection of its own. A body goes out to its end, or until the server hears no more of it."""
+    place = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(place.netloc, timeout=FETCH_SECONDS)
+    try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            chunked = "Transfer-Encoding" in (headers or {})
+            connection.request(method, place.path or "/", body, dict(headers or {}), encode_chunked=chunked)
+        response = connection.getresponse()
+        return Page(response.status, response.read().decode(errors="replace"), response.headers)
+    except (OSError, http.client.HTTPException) as error:
+        return Page(0, f"{type(error).__name__}: {error}", Message())
+    finally:
+        connection.close()
+
+
+def wait_until(what: str, condition: Callable[[], T], *, seconds: float = WAIT_SECONDS) -> T:
+    """Wait for a condition, and return what it came to.
+
+    Raises:
+        AssertionError: it did not come true in time; with what it was last, or why it could not be told.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        last: object
+        try:
+            value = condition()
+            if value:
+                return value
+            last = value
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            last = error
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"after {seconds:g} s still not: {what} ({last})")
+        time.sleep(0.2)

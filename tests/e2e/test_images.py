@@ -1,0 +1,519 @@
+"""`templates/images/ensure.sh` on the real Docker: every way to an image, and what is left when none works."""
+
+import gzip
+import hashlib
+import http.server
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tarfile
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "templates/images/ensure.sh"
+NGINX_RECIPE = "templates/images/nginx"
+
+
+def docker(*arguments: str) -> str:
+    """What a docker command answers; an error shows its words."""
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr}"
+    return done.stdout.strip()
+
+
+def identity(reference: str) -> str | None:
+    """The id of a local image; None where there is none."""
+    ids = docker("images", "--quiet", "--no-trunc", reference).split()
+    return ids[0] if ids else None
+
+
+@dataclass(kw_only=True)
+class Maker:
+    """One image of its own name, with a cache and a folder of archives of its own."""
+
+    folder: Path
+    image: str = field(default_factory=lambda: f"localhost/site/test:{uuid.uuid4().hex[:12]}")
+
+    @property
+    def cache(self) -> Path:
+        return self.folder / "cache/swarm-site"
+
+    @property
+    def archives(self) -> Path:
+        return self.folder / "images"
+
+    @property
+    def name(self) -> str:
+        return self.image.rpartition("/")[2].replace(":", "-")
+
+    @property
+    def archive(self) -> Path:
+        return self.cache / f"images/{self.name}.tar"
+
+    def start(self, **inputs: str) -> subprocess.Popen[str]:
+        self.archives.mkdir(exist_ok=True)
+        environment = {
+            **os.environ,
+            "XDG_CACHE_HOME": str(self.folder / "cache"),
+            "ARCHIVES": str(self.archives),
+            "LOG": str(self.folder / "logs/image.log"),
+            "IMAGE": self.image,
+            **inputs,
+        }
+        return subprocess.Popen(
+            ["bash", str(SCRIPT)],
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def run(self, **inputs: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(**inputs)
+        output, errors = process.communicate(timeout=900)
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+    def make(self, **inputs: str) -> str:
+        """Its output, once it has worked."""
+        done = self.run(**inputs)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def leftovers(self) -> list[str]:
+        """What a run may leave neither on disk nor in Docker."""
+        label = f"label=site.recipe={self.name}"
+        return [
+            *[str(path) for path in (self.cache / "work").glob("*")],
+            *[str(path) for path in (self.cache / "images").glob("*") if path != self.archive],
+            *docker("ps", "--all", "--quiet", "--filter", f"name=site-base-{self.name}").split(),
+            *docker("images", "--quiet", f"localhost/site/base:{self.name}").split(),
+            *docker("images", "--quiet", "--filter", "dangling=true", "--filter", label).split(),
+        ]
+
+    def forget(self) -> None:
+        if identity(self.image):
+            docker("rmi", "--force", self.image)
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> Iterator[Maker]:
+    one = Maker(folder=tmp_path)
+    yield one
+    one.forget()
+
+
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Maker]:
+    """The recipe's image, made once, with its archive."""
+    one = Maker(folder=tmp_path_factory.mktemp("nginx"))
+    assert "ready" in one.make(RECIPE=NGINX_RECIPE, KEEP_ARCHIVE="1")
+    yield one
+    one.forget()
+
+
+@pytest.fixture
+def small(nginx: Maker) -> Iterator[str]:
+    """A name that no registry knows, for an image that the local Docker has."""
+    reference = f"example/small:{uuid.uuid4().hex[:8]}"
+    docker("tag", nginx.image, reference)
+    yield reference
+    if identity(reference):
+        docker("rmi", reference)
+
+
+def recipe(folder: Path, dockerfile: str = "ARG BASE\nFROM ${BASE}\nCMD true\n") -> str:
+    """A folder with the smallest recipe."""
+    folder.mkdir(exist_ok=True)
+    (folder / "Dockerfile").write_text(dockerfile)
+    (folder / "packages").write_text("busybox-static\n")
+    return str(folder)
+
+
+# --- the nginx image
+
+
+def test_the_nginx_image_has_at_most_15_megabytes(nginx: Maker) -> None:
+    assert int(docker("image", "inspect", "--format", "{{.Size}}", nginx.image)) <= 15_000_000
+
+
+def test_the_nginx_image_passes_its_own_test_and_can_do_what_proxies_and_backends_need(nginx: Maker) -> None:
+    configuration = """
+        events {}
+        http {
+          upstream all { zone all 64k; server 127.0.0.1:8080 max_fails=1; keepalive 8; }
+          server {
+            listen 80 reuseport;
+            set_real_ip_from 192.168.56.0/21;
+            gzip on;
+            location / { proxy_pass http://all; proxy_next_upstream error timeout http_502; }
+            location /status { stub_status; }
+          }
+        }
+    """
+    docker("run", "--rm", nginx.image, "nginx", "-t")
+    docker(
+        *["run", "--rm", "--env", f"CONFIGURATION={configuration}", nginx.image],
+        *["sh", "-c", 'echo "$CONFIGURATION" >/srv/nginx.conf && nginx -t -c /srv/nginx.conf'],
+    )
+    docker("run", "--rm", nginx.image, "nginx", "-V")
+
+
+def test_the_nginx_image_serves_answers_its_health_check_logs_and_stops_gracefully(nginx: Maker) -> None:
+    container = docker("run", "--detach", nginx.image)
+    try:
+        check = "until wget -q -O /dev/null http://127.0.0.1/; do :; done"
+        docker("exec", container, "timeout", "20", "sh", "-c", check)
+        docker("stop", "--time", "20", container)
+        assert docker("inspect", "--format", "{{.State.ExitCode}}", container) == "0"
+        words = subprocess.run(["docker", "logs", container], capture_output=True, text=True)
+        assert '"GET / HTTP/1.1" 200' in words.stdout
+        assert "gracefully shutting down" in words.stderr
+    finally:
+        docker("rm", "--force", container)
+
+
+def test_a_container_of_the_nginx_image_can_run_true_and_its_workers_are_not_root(nginx: Maker) -> None:
+    docker("run", "--rm", nginx.image, "true")
+    assert "nginx:x:101:" in docker("run", "--rm", nginx.image, "cat", "/etc/passwd")
+
+
+# --- the order
+
+
+def test_an_image_that_is_there_is_not_made_again_and_says_nothing(nginx: Maker) -> None:
+    before = identity(nginx.image)
+    assert nginx.make(RECIPE=NGINX_RECIPE, KEEP_ARCHIVE="1") == ""
+    assert identity(nginx.image) == before
+    assert nginx.leftovers() == []
+
+
+def test_an_image_that_docker_lost_comes_back_from_its_archive_as_the_same_image(nginx: Maker) -> None:
+    before = identity(nginx.image)
+    docker("rmi", nginx.image)
+    output = nginx.make(RECIPE=NGINX_RECIPE, KEEP_ARCHIVE="1")
+    assert "loading its archive from the cache" in output
+    assert "building" not in output
+    assert identity(nginx.image) == before
+
+
+def test_a_broken_archive_in_the_cache_is_named_and_nothing_else_gets_its_name(maker: Maker) -> None:
+    maker.archive.parent.mkdir(parents=True)
+    maker.archive.write_text("no archive")
+    done = maker.run(RECIPE=NGINX_RECIPE)
+    assert done.returncode == 1
+    assert f"The archive {maker.archive} does not load as {maker.image}: " in done.stderr
+    assert "What to do: remove that file, then run again." in done.stderr
+    assert identity(maker.image) is None
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.zst"])
+def test_an_archive_that_is_named_after_the_source_is_found(maker: Maker, small: str, ending: str) -> None:
+    before = identity(small)
+    maker.archives.mkdir()
+    plain = maker.archives / (re.sub("[/:]", "_", small) + ".tar")
+    docker("save", "--output", str(plain), small)
+    if ending == "tar.gz":
+        plain.with_name(plain.name + ".gz").write_bytes(gzip.compress(plain.read_bytes(), 1))
+        plain.unlink()
+    if ending == "tar.zst":
+        subprocess.run(["zstd", "--quiet", "--rm", str(plain)], check=True)
+    docker("rmi", small)
+    output = maker.make(SOURCE=small, KEEP_ARCHIVE="1")
+    assert f"loading {plain.with_suffix('.' + ending)}" in output
+    assert identity(maker.image) == before
+    assert maker.archive.is_file()
+    assert maker.leftovers() == []
+
+
+def test_an_archive_for_another_kind_of_machine_is_refused_with_what_to_do(maker: Maker, small: str) -> None:
+    maker.archives.mkdir()
+    unpacked = maker.folder / "unpacked"
+    archive = maker.archives / (re.sub("[/:]", "_", small) + ".tar")
+    docker("save", "--output", str(archive), small)
+    shutil.unpack_archive(archive, unpacked)
+    manifest = json.loads((unpacked / "manifest.json").read_text())
+    config = json.loads((unpacked / manifest[0]["Config"]).read_text())
+    text = json.dumps(config | {"architecture": "s390x"})
+    foreign = f"{hashlib.sha256(text.encode()).hexdigest()}.json"
+    (unpacked / foreign).write_text(text)
+    (unpacked / "manifest.json").write_text(json.dumps([manifest[0] | {"Config": foreign}]))
+    with tarfile.open(archive, "w") as whole:
+        whole.add(unpacked, arcname=".")
+    docker("rmi", small)
+    done = maker.run(SOURCE=small, MIRROR="127.0.0.1:9")
+    assert done.returncode == 1
+    assert "it is for linux/s390x, and this machine is linux/" in done.stderr
+
+
+def test_a_source_in_the_local_docker_is_taken(maker: Maker, small: str) -> None:
+    assert "pulling" not in maker.make(SOURCE=small)
+    assert identity(maker.image) == identity(small)
+
+
+# --- registries
+
+
+class Registry(http.server.ThreadingHTTPServer):
+    """Serves one image under every name, as far as `docker pull` asks."""
+
+    def __init__(self, archive: Path) -> None:
+        with tarfile.open(archive) as whole:
+
+            def content(name: str) -> bytes:
+                member = whole.extractfile(name)
+                assert member
+                return member.read()
+
+            saved = json.loads(content("manifest.json"))[0]
+            config = content(saved["Config"])
+            layers = [gzip.compress(content(name), 1) for name in saved["Layers"]]
+        kind = "application/vnd.docker.distribution.manifest.v2+json"
+
+        def described(blob: bytes, media: str) -> dict[str, object]:
+            self.answers[f"sha256:{hashlib.sha256(blob).hexdigest()}"] = (media, blob)
+            digest = hashlib.sha256(blob).hexdigest()
+            return {"mediaType": media, "size": len(blob), "digest": f"sha256:{digest}"}
+
+        self.answers: dict[str, tuple[str, bytes]] = {}
+        self.asked: list[str] = []
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": kind,
+            "config": described(config, "application/vnd.docker.container.image.v1+json"),
+            "layers": [described(layer, "application/vnd.docker.image.rootfs.diff.tar.gzip") for layer in layers],
+        }
+        self.manifest = (kind, json.dumps(manifest).encode())
+        super().__init__(("127.0.0.1", 0), Answer)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server_port}"
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    server: Registry
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        kind, blob = "application/json", b"{}"
+        if "/manifests/" in self.path:
+            kind, blob = self.server.manifest
+        elif "/blobs/" in self.path:
+            kind, blob = self.server.answers[self.path.rpartition("/")[2]]
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(blob)))
+        self.send_header("Docker-Content-Digest", f"sha256:{hashlib.sha256(blob).hexdigest()}")
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(blob)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class names it
+        """Nothing on the tests' stderr."""
+
+
+@pytest.fixture
+def registry(nginx: Maker) -> Iterator[Registry]:
+    with Registry(nginx.archive) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a registry that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("source", "asked"),
+    [
+        ("thing:1.2", "hub/library/thing"),
+        ("docker.io/library/thing:1.2", "hub/library/thing"),
+        ("someone/thing:1.2", "hub/someone/thing"),
+    ],
+)
+def test_the_mirror_is_asked_for_what_is_of_docker_hub(
+    maker: Maker, nginx: Maker, registry: Registry, source: str, asked: str
+) -> None:
+    output = maker.make(SOURCE=source, MIRROR=f"{registry.address}/hub/")
+    assert f"pulling {registry.address}/{asked}:1.2" in output
+    assert identity(maker.image) == identity(nginx.image)
+    docker("rmi", f"{registry.address}/{asked}:1.2")
+
+
+def test_the_mirror_is_not_asked_for_what_is_of_another_registry(
+    maker: Maker, nginx: Maker, registry: Registry
+) -> None:
+    source = f"{registry.address}/team/thing:1.2"
+    output = maker.make(SOURCE=source, MIRROR="127.0.0.1:9/hub")
+    assert "127.0.0.1:9" not in output
+    assert identity(maker.image) == identity(nginx.image)
+    docker("rmi", source)
+
+
+def test_when_nothing_works_one_message_says_what_was_tried_and_what_to_do(maker: Maker) -> None:
+    source = "registry.invalid/team/thing:1.2"
+    done = maker.run(SOURCE=source)
+    assert done.returncode == 1
+    message = done.stderr[done.stderr.index("There is no image") :]
+    assert message.startswith(f"There is no image {maker.image}, and none could be made. Tried:\n")
+    assert (
+        f"  - archive {maker.archives}/registry.invalid_team_thing_1.2.tar (or .tar.gz, .tar.zst): not there" in message
+    )
+    assert f"  - docker pull {source}: Error response from daemon: " in message
+    assert f"    docker save --output registry.invalid_team_thing_1.2.tar {source}\n" in message
+    assert f"put the file into {maker.archives}/ here, then run again." in message
+    assert maker.leftovers() == []
+
+
+def test_a_registry_that_never_answers_is_left_after_ten_seconds(maker: Maker, silent: str) -> None:
+    done = maker.run(SOURCE=f"{silent}/thing:1.2")
+    assert done.returncode == 1
+    assert f"  - docker pull {silent}/thing:1.2: no answer within 10 s\n" in done.stderr
+    assert maker.leftovers() == []
+
+
+# --- recipes
+
+
+def test_a_base_that_is_an_image_gets_the_packages_in_a_container(maker: Maker, tmp_path: Path) -> None:
+    """The same recipe where Debian's image can be had: here it stands in for one, as an archive."""
+    donor = Maker(folder=tmp_path / "donor")
+    donor.folder.mkdir()
+    had = identity("debian:bookworm-slim")
+    try:
+        donor.make(RECIPE=recipe(tmp_path / "recipe"))
+        docker("tag", donor.image, "debian:bookworm-slim")
+        maker.archives.mkdir()
+        docker("save", "--output", str(maker.archives / "debian_bookworm-slim.tar"), "debian:bookworm-slim")
+        (tmp_path / "recipe/packages").write_text("busybox-static\nnetcat-openbsd\n")
+        (tmp_path / "recipe/unwanted").write_text("/usr/share/doc\n\n")
+        output = maker.make(RECIPE=str(tmp_path / "recipe"))
+        assert "installing packages on debian:bookworm-slim" in output
+        probe = "test -x /bin/nc.openbsd && test ! -e /usr/share/doc && test ! -s /etc/machine-id && test ! -e /recipe"
+        docker("run", "--rm", maker.image, "sh", "-c", probe)
+        assert maker.leftovers() == []
+    finally:
+        donor.forget()
+        if had:
+            docker("tag", had, "debian:bookworm-slim")
+        elif identity("debian:bookworm-slim"):
+            docker("rmi", "--force", "debian:bookworm-slim")
+
+
+def test_a_recipe_that_does_not_build_shows_the_end_of_the_log(maker: Maker, tmp_path: Path) -> None:
+    broken = recipe(tmp_path / "recipe", "ARG BASE\nFROM ${BASE}\nRUN echo these are the words && false\n")
+    done = maker.run(RECIPE=broken)
+    assert done.returncode == 1
+    assert "  | these are the words\n" in done.stderr
+    assert f"docker build of {broken} failed.\nWhat to do: " in done.stderr
+    assert maker.leftovers() == []
+
+
+@pytest.mark.parametrize("step", ["unpacking Debian packages", "building"])
+def test_a_run_that_is_told_to_end_half_way_leaves_nothing_and_can_be_run_again(
+    maker: Maker, tmp_path: Path, step: str
+) -> None:
+    slow = recipe(tmp_path / "recipe", "ARG BASE\nFROM ${BASE}\nRUN test ! -e /etc/debian_version || sleep 600\n")
+    process = maker.start(RECIPE=slow, KEEP_ARCHIVE="1")
+    assert process.stdout
+    for line in process.stdout:
+        if step in line:
+            break
+    if step == "building":
+        follow(maker.folder / "logs/image.log", process, lambda text: "Running in" in text or "RUN" in text)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)  # and its pipes are closed: no child holds them
+    assert process.returncode == 143
+    assert maker.leftovers() == []
+    assert not maker.archive.exists()
+    assert identity(maker.image) is None
+    maker.make(RECIPE=recipe(tmp_path / "recipe"), KEEP_ARCHIVE="1")
+    assert maker.archive.is_file()
+    assert maker.leftovers() == []
+
+
+def test_a_run_after_one_that_was_killed_clears_up_behind_it(maker: Maker, tmp_path: Path) -> None:
+    process = maker.start(RECIPE=recipe(tmp_path / "recipe"))
+    assert process.stdout
+    for line in process.stdout:
+        if "unpacking" in line:
+            break
+    process.kill()
+    process.communicate()
+    assert maker.leftovers() != []
+    output = maker.make(RECIPE=recipe(tmp_path / "recipe"))
+    assert "ready" in output
+    assert maker.leftovers() == []
+
+
+def follow(log: Path, process: subprocess.Popen[str], holds: Callable[[str], bool]) -> None:
+    """Reads the log as it grows, until its text fits or the process has ended."""
+    with subprocess.Popen(
+        ["tail", f"--pid={process.pid}", "--lines=+1", "--follow=name", str(log)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as tail:
+        assert tail.stdout
+        text = ""
+        for line in tail.stdout:
+            text += line
+            if holds(text):
+                break
+        tail.terminate()
+    assert holds(text)
+
+
+# --- two at once, and a Docker that is not there
+
+
+def test_the_same_image_is_made_by_one_run_at_a_time(maker: Maker, small: str) -> None:
+    (maker.cache / "locks").mkdir(parents=True)
+    with subprocess.Popen(
+        ["flock", str(maker.cache / "locks" / maker.name), "sh", "-c", "echo locked; read line"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout
+        assert holder.stdin
+        assert holder.stdout.readline() == "locked\n"
+        process = maker.start(SOURCE=small)
+        assert process.stdout
+        assert "another run makes this image; waiting for it" in process.stdout.readline()
+        assert identity(maker.image) is None
+        holder.stdin.write("\n")
+        holder.stdin.flush()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert identity(maker.image) == identity(small)
+
+
+def test_a_docker_that_does_not_answer_is_said_in_a_sentence(maker: Maker) -> None:
+    done = maker.run(SOURCE="thing:1.2", DOCKER_HOST="unix:///nonexistent.sock")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Docker does not answer on this machine: ")
+    assert "What to do: start it" in done.stderr

@@ -1,0 +1,410 @@
+"""The main job, in the order a user meets it: each test goes on where the one before it ended.
+
+Alone, a test brings the site up first: `tools/e2e -k reboot`.
+"""
+
+import os
+import re
+import signal
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.site import NODE_SECONDS, UP_SECONDS, Site, docker, fetch, wait_until
+
+pytestmark = pytest.mark.e2e
+
+INDEX = "site/index.html"
+PROXY_TEMPLATE = "templates/proxy/nginx.conf"
+BACKEND_TEMPLATE = "templates/backend/nginx.conf"
+UNKNOWN_DIRECTIVE = "no_such_directive on;"
+CONTENT_STEPS = {"content-core-01": "update", "content-core-02": "update", "content-core-03": "update"}
+SECRETS = re.compile(rb"SWMTKN-1-[0-9a-z]+|-----BEGIN [A-Z ]*PRIVATE KEY-----")
+LARGE = 20 * 2**20
+
+
+def index(site: Site) -> str:
+    """The page as the clone has it now."""
+    return (site.clone / INDEX).read_text()
+
+
+def wait_until_whole(site: Site) -> None:
+    """Wait until every node and every service is as it should be."""
+    wait_until("all nodes active, all services complete", site.is_whole)
+
+
+# --- refused before anything is touched -------------------------------------------------------------------------------
+
+
+def test_wrong_settings_are_refused_all_at_once_and_nothing_is_touched(site: Site) -> None:
+    before = site.machines(), site.work.exists()
+    site.configure({"colour": "blue", "swarm": {"managers": 2}, "backend": {"port": 0}})
+
+    text = site.up(fails=True).text
+
+    assert 'swarm-site:colour: "blue" is not a setting' in text
+    assert "swarm-site:swarm.managers: 2 must be odd" in text
+    assert "swarm-site:backend.port: 0" in text
+    assert "Traceback" not in text
+    assert (site.machines(), site.work.exists()) == before
+    site.configure({})
+
+
+@pytest.mark.parametrize("command", ["make up", "make down", ". ./.env && pulumi preview"])
+def test_a_docker_that_is_redirected_is_refused_by_name(site: Site, command: str) -> None:
+    before = site.machines(), site.work.exists()
+
+    variables = {"DOCKER_HOST": "tcp://127.0.0.1:1"}
+    text = site.run("redirected", command, seconds=NODE_SECONDS, fails=True, environment=variables).text
+
+    assert "DOCKER_HOST" in text
+    assert "unset DOCKER_HOST" in text
+    assert "Traceback" not in text
+    assert (site.machines(), site.work.exists()) == before
+
+
+# --- up ---------------------------------------------------------------------------------------------------------------
+
+
+def test_one_command_ends_with_the_page(site: Site) -> None:
+    committed = {path: path.read_bytes() for path in site.clone.rglob("*") if path.is_file() and not path.is_symlink()}
+
+    text = site.up().text
+
+    url = site.outputs()["url"]
+    for node in site.nodes:
+        assert f"{node}: vagrant up (log: .work/{site.stack}/machines/{node}/log)" in text, "no progress is visible"
+    assert f"{url} answers" in text
+    assert "<h1>hello world</h1>" in text
+    page = fetch(url)
+    assert (page.status, page.text) == (200, index(site))
+    assert page.headers.get_content_type() == "text/html"
+    changed = [path for path, data in committed.items() if path.read_bytes() != data]
+    assert [path.name for path in changed] in ([], [f"Pulumi.{site.stack}.yaml"]), "a file of the clone was changed"
+
+
+def test_the_outputs_name_every_address(running: Site) -> None:
+    outputs = running.outputs()
+
+    assert outputs["nodes"] == {node: {"address": running.address(node), "role": "manager"} for node in running.nodes}
+    assert outputs["backend_endpoints"] == [f"{running.address(node)}:8080" for node in running.nodes]
+    assert outputs["proxy_urls"] == [running.proxy_url(node) for node in running.running("proxy")]
+    assert outputs["url"] == outputs["proxy_urls"][0]
+    assert outputs["release"] == running.releases("core-01")[0]
+
+
+def test_a_second_up_changes_nothing_and_says_so(running: Site) -> None:
+    text = running.up().text
+
+    assert re.search(r"Resources:\n +\d+ unchanged\n", text), text
+    assert "answers" in text
+    running.pulumi("preview --expect-no-changes")
+    assert running.preview() == {}
+
+
+def test_backends_and_proxies_run_on_nodes_of_their_own_and_none_ever_failed(running: Site) -> None:
+    for service in ("backend", "proxy"):
+        tasks = running.tasks(service)
+        assert len(tasks) == 2, "a task that failed stays in the list"
+        assert all(task.runs for task in tasks), tasks
+        containers = running.containers(service)
+        assert sorted(containers) == sorted(task.node for task in tasks)
+        assert len(containers) == 2
+        for node, container in containers.items():
+            seen = running.inspect(node, container)
+            assert seen["State"]["Health"]["Status"] == "healthy"
+            assert seen["RestartCount"] == 0
+            mounts = {mount["Destination"]: mount["RW"] for mount in seen["Mounts"] if mount["Type"] == "bind"}
+            assert mounts == {f"/srv/swarm-site/{'content' if service == 'backend' else 'proxy'}": False}
+
+
+def test_every_answer_names_the_node_that_gave_it(running: Site) -> None:
+    backends, proxies = running.running("backend"), running.running("proxy")
+    for node in running.nodes:
+        own = fetch(running.backend_url(node))
+        assert (own.status, own.backend) == ((200, node) if node in backends else (0, "")), own
+        through = fetch(running.proxy_url(node))
+        assert (through.status, through.proxy) == ((200, node) if node in proxies else (0, "")), through
+    seen = {fetch(running.proxy_url(proxies[0])).backend for _ in range(20)}
+    assert seen == set(backends), "a proxy passes visitors on to all backends"
+
+
+def test_a_large_upload_is_passed_on_while_it_comes(running: Site) -> None:
+    place = (running.address(running.running("proxy")[0]), 80)
+    part = b"%x\r\n%s\r\n" % (65536, b"x" * 65536)
+    with socket.create_connection(place, timeout=NODE_SECONDS) as visitor:
+        visitor.sendall(b"POST / HTTP/1.1\r\nHost: site\r\nTransfer-Encoding: chunked\r\n\r\n" + part)
+        # A proxy that collects the body first has nothing to say before its end.
+        answer = visitor.recv(65536).decode()
+        assert answer.startswith("HTTP/1.1 405 "), answer
+        assert "X-Backend: core-0" in answer
+        for _ in range(LARGE // 65536):
+            visitor.sendall(part)
+
+    for headers in ({"Content-Length": str(LARGE)}, {"Transfer-Encoding": "chunked"}):
+        page = fetch(f"http://{place[0]}/", method="POST", body=b"x" * LARGE, headers=headers)
+        assert (page.status, bool(page.backend)) == (405, True), page
+
+
+def test_a_slow_visitor_is_served(running: Site) -> None:
+    request = f"POST / HTTP/1.1\r\nHost: {running.stack}\r\nContent-Length: 40\r\nConnection: close\r\n\r\n".encode()
+    with socket.create_connection((running.address(running.running("proxy")[0]), 80), timeout=NODE_SECONDS) as visitor:
+        visitor.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in request + b"x" * 40:
+            visitor.sendall(bytes([byte]))
+            time.sleep(0.02)  # this is how slow
+        answer = b"".join(iter(lambda: visitor.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 405 "), answer
+
+
+# --- content ----------------------------------------------------------------------------------------------------------
+
+
+def test_new_content_is_live_everywhere_and_no_visitor_notices(running: Site) -> None:
+    old = index(running)
+    new = old.replace("hello world", "hello earth")
+    assert len(new) == len(old), "two pages of one size, which only their times tell apart"
+    before = {service: running.containers(service) for service in ("backend", "proxy")}
+    releases = {node: running.releases(node) for node in running.nodes}
+    url = running.outputs()["url"]
+    first = fetch(url)
+    with running.watch("content", pages=[old.encode(), new.encode()]) as record:
+        running.edit(INDEX, "hello world", "hello earth")
+        assert running.preview() == CONTENT_STEPS
+        text = running.run("preview", "make preview", seconds=UP_SECONDS).text
+        assert re.search(r"~ 3 to update\n +\d+ unchanged", text), text
+        record.mark("up")
+        running.up()
+        for node in before["backend"]:
+            assert fetch(running.backend_url(node)).text == new
+        second = fetch(url)
+
+        record.mark("back")
+        running.restore(INDEX)
+        assert running.preview() == CONTENT_STEPS
+        running.up()
+        third = fetch(url)
+    assert (first.text, second.text, third.text) == (old, new, old)
+    assert record.failed == 0, record
+    assert {service: running.containers(service) for service in before} == before, "a container was restarted"
+
+    for node in running.nodes:
+        current, inodes = running.releases(node)
+        assert current == releases[node][0]
+        assert len(inodes) == 2, "the release in between stays"
+        assert inodes[current] == releases[node][1][current], "going back is a switch, nothing is sent"
+    for name in ("ETag", "Last-Modified"):
+        assert first.headers[name] != second.headers[name], "a browser would keep the old page"
+        assert first.headers[name] == third.headers[name]
+    again = {"If-None-Match": second.headers["ETag"], "If-Modified-Since": second.headers["Last-Modified"]}
+    assert fetch(url, headers=again).status == 200
+    again = {"If-None-Match": third.headers["ETag"], "If-Modified-Since": third.headers["Last-Modified"]}
+    assert fetch(url, headers=again).status == 304
+
+
+# --- what breaks ------------------------------------------------------------------------------------------------------
+
+
+def test_a_backend_that_dies_costs_no_visitor_anything(running: Site) -> None:
+    node, container = next(iter(running.containers("backend").items()))
+    with running.watch("backend killed", pages=[index(running).encode()]) as record:
+        wait_until("answers for everybody", record.goes_on)
+        record.mark("kill")
+        running.on_node(node, "docker", "kill", container)
+        wait_until("another one", lambda: len(set(running.containers("backend").values()) - {container}) == 2)
+        record.mark("again")
+        wait_until("answers of both backends", lambda: len(record.backends("again")) == 2)
+    assert record.of("GET").failed == 0, record
+    wait_until_whole(running)
+
+
+def test_a_node_that_dies_costs_no_visitor_anything(running: Site) -> None:
+    watched = running.running("proxy")[0]
+    victim = next(node for node in running.running("backend") if node != watched)
+    with running.watch("node killed", watched, pages=[index(running).encode()]) as record:
+        wait_until("answers for everybody", record.goes_on)
+        record.mark("kill")
+        running.kill(victim)
+        rest = [node for node in running.nodes if node != victim]
+        wait_until("two backends on the rest", lambda: [n for n in running.running("backend") if n in rest] == rest)
+        record.mark("moved")
+        wait_until("answers of both", lambda: sorted(record.backends("moved")) == rest)
+        record.mark("return")
+        running.start(victim)
+        wait_until_whole(running)
+        record.mark("whole")
+    assert record.of("GET").failed == 0, record
+    assert running.preview() == {}
+
+
+def test_without_any_backend_there_is_a_plain_page_and_it_mends_itself(running: Site) -> None:
+    url = running.outputs()["url"]
+    running.swarm("service", "scale", "--detach", "backend=0")
+    wait_until("no backend", lambda: not running.containers("backend"))
+
+    page = fetch(url)
+
+    assert (page.status, page.headers.get_content_type(), page.backend) == (502, "text/plain", ""), page
+    assert page.text.startswith("502: no backend answers")
+    assert page.proxy
+    running.swarm("service", "scale", "--detach", "backend=2")
+    wait_until("the page again", lambda: fetch(url).status == 200)
+    wait_until_whole(running)
+
+
+def test_a_proxy_setting_that_nginx_refuses_never_goes_live(running: Site) -> None:
+    live = {
+        node: running.on_node(node, "readlink", "/srv/swarm-site/proxy/current") for node in running.running("proxy")
+    }
+    before = running.containers("proxy")
+    with running.watch("bad proxy setting", pages=[index(running).encode()]) as record:
+        running.edit(PROXY_TEMPLATE, "  server_tokens off;", f"  {UNKNOWN_DIRECTIVE}")
+        record.mark("up")
+        text = running.up(fails=True).text
+        record.mark("failed")
+        running.restore(PROXY_TEMPLATE)
+        running.up()
+        record.mark("mended")
+    for node in live:
+        assert f"{node}: the proxy configuration is refused, the one before stays live" in text
+    assert 'unknown directive "no_such_directive"' in text
+    assert "run again: make up" in text
+    assert {node: running.on_node(node, "readlink", "/srv/swarm-site/proxy/current") for node in live} == live
+    assert running.containers("proxy") == before
+    assert record.failed == 0, record
+    assert running.preview() == {}
+
+
+def test_a_backend_setting_that_nginx_refuses_is_taken_back(running: Site) -> None:
+    with running.watch("bad backend setting", pages=[index(running).encode()]) as record:
+        running.edit(BACKEND_TEMPLATE, "  server_tokens off;", f"  {UNKNOWN_DIRECTIVE}")
+        record.mark("up")
+        text = running.up(fails=True).text
+        record.mark("failed")
+        wait_until_whole(running)
+        running.restore(BACKEND_TEMPLATE)
+        running.up()
+        record.mark("mended")
+    assert 'unknown directive "no_such_directive"' in text, "the cause is not named"
+    assert "run again: make up" in text
+    assert record.of("GET").failed == 0, record
+    wait_until_whole(running)
+    assert running.preview() == {}
+
+
+def test_a_node_that_can_not_start_a_container_fails_the_run_with_the_engines_words(running: Site) -> None:
+    node = next(node for node in running.nodes if node not in running.running("proxy"))
+    with running.watch("no runc", pages=[index(running).encode()]) as record:
+        running.swarm("node", "update", "--availability", "drain", node)
+        wait_until("no task there", lambda: node not in running.running("backend"))
+        wait_until("two backends", lambda: len(running.running("backend")) == 2)
+        running.on_node(node, "chmod", "-x", "/usr/sbin/runc")
+        record.mark("up")
+        text = running.up(fails=True).text
+        record.mark("failed")
+        assert "Drain" in running.members()[node], "a node that starts nothing was opened to tasks"
+        running.on_node(node, "chmod", "+x", "/usr/sbin/runc")
+        running.up()
+        record.mark("mended")
+    assert f"{node}: can't start a container of localhost/site/nginx:" in text
+    assert re.search(r"runc.*permission denied", text), "the engine's own words are missing"
+    assert record.of("GET").failed == 0, record
+    wait_until_whole(running)
+    assert running.preview() == {}
+
+
+# --- off and on -------------------------------------------------------------------------------------------------------
+
+
+def test_a_preview_tells_the_truth_with_every_node_off_and_up_starts_them(running: Site) -> None:
+    running.kill(*running.nodes)
+    assert running.preview() == {}
+    running.edit(INDEX, "hello world", "hello earth")
+    assert running.preview() == CONTENT_STEPS
+    assert running.preview(clone=running.second_clone()) == CONTENT_STEPS
+
+    text = running.up().text
+
+    assert all(f"{node} was stopped; starting it" in text for node in running.nodes)
+    assert fetch(running.outputs()["url"]).text == index(running)
+    assert "hello earth" in index(running)
+    running.restore(INDEX)
+    running.up()
+    wait_until_whole(running)
+
+
+def test_after_a_reboot_the_page_is_back_by_itself(running: Site) -> None:
+    url = running.outputs()["url"]
+    running.stop(*running.nodes)
+    assert fetch(url).status == 0
+
+    running.start(*running.nodes)
+
+    wait_until("the page", lambda: fetch(url).text == index(running))
+    wait_until_whole(running)
+    assert re.search(r"Resources:\n +\d+ unchanged\n", running.up().text)
+
+
+# --- down -------------------------------------------------------------------------------------------------------------
+
+
+def test_down_leaves_nothing(running: Site) -> None:
+    running.down()
+    assert running.left() == []
+
+
+def test_plain_pulumi_brings_it_up_and_no_secret_is_in_any_state_or_log(site: Site) -> None:
+    flags = "--yes --skip-preview --logtostderr --logflow -v=9"
+    command = f"tools/setup up && . ./.env && pulumi up {flags} --stack {site.stack}"
+    site.run("plain-up", command, seconds=UP_SECONDS, quiet=True)
+    site.is_up = True
+    assert fetch(site.outputs()["url"]).text == index(site)
+    token = site.swarm("swarm", "join-token", "-q", "worker")
+    assert SECRETS.match(token.encode()), "this is what is looked for"
+
+    site.pulumi("stack export --show-secrets", quiet=True)
+    site.pulumi("stack output --json --show-secrets")
+    (site.logs / "machines.json").write_text(docker("inspect", *site.machines()))
+
+    key = site.work / "key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert [str(path) for path in files_that_may_tell(site) if path != key and SECRETS.search(path.read_bytes())] == []
+    assert not SECRETS.search("\n".join(site.processes().values()).encode())
+
+
+def files_that_may_tell(site: Site) -> Iterator[Path]:
+    """State, logs and settings: whatever a command of this site may have written to."""
+    home = site.run("home", '. ./.env && echo "${PULUMI_HOME:-$HOME/.pulumi}"', seconds=NODE_SECONDS).text.strip()
+    folders = [site.state, site.logs, Path(home) / "logs", Path(home) / "workspaces"]
+    paths = [path for folder in folders for path in folder.rglob("*")] + list(site.clone.glob("Pulumi*.yaml"))
+    yield from (path for path in paths if path.is_file() and not path.is_symlink())
+
+
+def test_down_leaves_nothing_of_nodes_that_are_all_dead(running: Site) -> None:
+    running.kill(*running.nodes)
+    running.down()
+    assert running.left() == []
+
+
+@pytest.mark.parametrize("goal", ["down", "up"])
+def test_after_the_engine_was_killed_halfway(site: Site, goal: str) -> None:
+    run = site.begin("killed-up", "make up")
+    wait_until("the first machine", lambda: site.machines() or not run.is_alive(), seconds=UP_SECONDS)
+    engines = site.engines()
+    for pid in engines:
+        os.kill(pid, signal.SIGKILL)
+    assert len(engines) >= 4, f"engine, language host, program and plugins: {engines}"
+    assert run.wait(NODE_SECONDS).status != 0
+
+    if goal == "down":
+        site.down()
+    else:
+        site.up()
+        assert fetch(site.outputs()["url"]).text == index(site)
+        wait_until_whole(site)
+        site.down()
+    assert site.left() == []

@@ -1,0 +1,139 @@
+"""The backend service: its inputs are asserted whole, since one more or less shows an update in every later preview."""
+
+from typing import Any
+
+from components.backend import Backend, BackendArgs
+from components.rendering import render
+from tests.unit.harness import SERVICE, SERVICE_CONFIG, Run, nodes, provider, run, stand_in
+
+POLICY = {"parallelism": 1, "order": "stop-first", "delay": "0s", "maxFailureRatio": "0.0"}
+PROBE = "http://127.0.0.1/.swarm-site/health"
+
+
+def made(*names: str, **changes: Any) -> Run:
+    arguments = {
+        "nodes": nodes(3),
+        "replicas": 2,
+        "port": 8080,
+        "memory": 64,
+        "image": "localhost/site/nginx:1",
+        "mount": "/srv/content",
+        **changes,
+    }
+
+    def body() -> Any:
+        args = BackendArgs(
+            provider=provider(),
+            cluster=stand_in("cluster"),
+            ready=[stand_in("ready-core-01"), stand_in("ready-core-02")],
+            **arguments,
+        )
+        components = [Backend(name, args) for name in names or ("backend",)]
+        return [{"endpoints": component.endpoints, "service": component.service.id} for component in components]
+
+    return run(body)
+
+
+def test_there_is_a_configuration_and_a_service() -> None:
+    result = made()
+    assert result.inventory("backend") == {
+        ("swarm-site:index:Backend", "backend"),
+        (SERVICE_CONFIG, "backend-nginx"),
+        (SERVICE, "backend-service"),
+    }
+    assert {result[name].parent for name in ("backend-nginx", "backend-service")} == {"backend"}
+
+
+def test_the_service_has_exactly_the_inputs_that_keep_the_second_up_empty() -> None:
+    assert made()["backend-service"].inputs == {
+        "name": "backend",
+        "labels": [{"label": "swarm-site", "value": "backend"}],
+        "mode": {"replicated": {"replicas": 2}},
+        "endpointSpec": {"ports": [{"targetPort": 80, "publishedPort": 8080, "publishMode": "host"}]},
+        "taskSpec": {
+            "containerSpec": {
+                "image": "localhost/site/nginx:1",
+                "commands": ["nginx", "-c", "/etc/swarm-site/nginx.conf", "-g", "daemon off;"],
+                "hostname": "{{.Node.Hostname}}",
+                "labels": [{"label": "swarm-site.part", "value": "backend"}],
+                "readOnly": True,
+                "stopSignal": "SIGQUIT",
+                "stopGracePeriod": "10s",
+                "sysctl": {},
+                "configs": [
+                    {
+                        "configId": "backend-nginx-id",
+                        "configName": "backend-nginx-0a1b2c3",
+                        "fileName": "/etc/swarm-site/nginx.conf",
+                        "fileMode": 0o444,
+                    }
+                ],
+                "mounts": [
+                    {"type": "bind", "source": "/srv/content", "target": "/srv/content", "readOnly": True},
+                    {"type": "tmpfs", "target": "/tmp"},
+                ],
+                "healthcheck": {
+                    "tests": ["CMD-SHELL", f"wget -q -O /dev/null {PROBE} || curl -fsS -o /dev/null {PROBE}"],
+                    "interval": "2s",
+                    "timeout": "2s",
+                    "retries": 3,
+                    "startPeriod": "2s",
+                },
+            },
+            "restartPolicy": {"condition": "any", "delay": "1s", "window": "0s"},
+            "resources": {"limits": {"memoryBytes": 64 * 1024 * 1024}},
+            "logDriver": {"name": "json-file", "options": {"max-size": "5m"}},
+        },
+        "updateConfig": {**POLICY, "monitor": "3s", "failureAction": "rollback"},
+        "rollbackConfig": {**POLICY, "monitor": "1s", "failureAction": "pause"},
+        "convergeConfig": {"delay": "1s", "timeout": "90s"},
+    }
+
+
+def test_the_configuration_serves_what_the_link_in_the_mount_points_to() -> None:
+    # Without a name: a fixed one could not be replaced while the service uses it.
+    assert made()["backend-nginx"].inputs == {
+        "dataRaw": render("backend/nginx.conf", root="/srv/content/current", health_path="/.swarm-site/health")
+    }
+
+
+def test_replicas_port_memory_and_mount_are_the_callers() -> None:
+    inputs = made(replicas=3, port=18080, memory=100, mount="/srv/other")["backend-service"].inputs
+    assert inputs["mode"] == {"replicated": {"replicas": 3}}
+    assert inputs["endpointSpec"]["ports"][0]["publishedPort"] == 18080
+    assert inputs["taskSpec"]["resources"] == {"limits": {"memoryBytes": 104857600}}
+    assert inputs["taskSpec"]["containerSpec"]["mounts"][0]["source"] == "/srv/other"
+
+
+def test_both_go_to_the_swarms_manager_and_vanish_with_the_cluster() -> None:
+    result = made()
+    for name in ("backend-nginx", "backend-service"):
+        assert result[name].provider == "manager"
+        assert result[name].deleted_with == "cluster"
+        assert result[name].dependencies >= {"cluster", "ready-core-01", "ready-core-02"}
+
+
+def test_a_service_of_a_fixed_name_goes_before_its_successor_and_a_configuration_does_not() -> None:
+    result = made()
+    assert result["backend-service"].delete_before_replace
+    assert not result["backend-nginx"].delete_before_replace
+
+
+def test_the_service_takes_no_output_but_its_configurations() -> None:
+    result = made()
+    assert result["backend-service"].data_dependencies == {"backend-nginx"}
+    assert result["backend-nginx"].data_dependencies == set()
+
+
+def test_its_endpoints_are_those_of_all_nodes_that_may_serve() -> None:
+    result = made(port=18080)
+    expected = ["192.168.56.11:18080", "192.168.56.12:18080", "192.168.56.13:18080"]
+    assert result.returned == [{"endpoints": expected, "service": "backend-service-id"}]
+    assert result.outputs["backend"] == {"endpoints": expected}
+
+
+def test_two_backends_stand_side_by_side() -> None:
+    result = made("left", "right")
+    assert {name for _, name in result.inventory("left")} == {"left", "left-nginx", "left-service"}
+    assert result["right-service"].inputs["name"] == "right"
+    assert result["right-service"].data_dependencies == {"right-nginx"}

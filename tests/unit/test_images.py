@@ -1,0 +1,101 @@
+"""An image by its content, on every node."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from components.config import Node, folder_hash
+from components.images import Image, ImageArgs
+from components.rendering import render
+from tests.unit.harness import COMMAND, ROOT, WORK, Run, machines, nodes, run
+
+BUILT = f"localhost/site/nginx:{folder_hash(ROOT / 'templates/images/nginx')[:12]}"
+
+
+def made(planned: Sequence[Node], *names: str, **changes: Any) -> Run:
+    def body() -> Any:
+        args = ImageArgs(work=WORK, machines=machines(planned), **changes)
+        components = [Image(name, args) for name in names or ("nginx",)]
+        return [
+            {
+                "reference": component.reference,
+                "outputs": component.outputs,
+                "delivered": {name: resource.id for name, resource in component.delivered.items()},
+            }
+            for component in components
+        ]
+
+    return run(body)
+
+
+def test_an_image_is_provided_once_and_delivered_to_every_node() -> None:
+    result = made(nodes(2))
+    assert result.inventory("nginx") == {
+        ("swarm-site:index:Image", "nginx"),
+        (COMMAND, "nginx-image"),
+        (COMMAND, "nginx-image-core-01"),
+        (COMMAND, "nginx-image-core-02"),
+    }
+    assert {resource.parent for resource in result.within("nginx") if resource.name != "nginx"} == {"nginx"}
+
+
+def test_without_a_source_the_recipe_is_built_and_names_the_image() -> None:
+    result = made(nodes(1))
+    provided = result["nginx-image"]
+    assert provided.environment == {
+        "NODE": "",
+        "WORK": ".work/dev",
+        "IMAGE": BUILT,
+        "RECIPE": "templates/images/nginx",
+        "SOURCE": "",
+        "MIRROR": "",
+        "KEEP_ARCHIVE": "1",
+        "ARCHIVES": "images",
+        "LOG": ".work/dev/nginx-image.log",
+    }
+    assert provided.scripts == {"CREATE_SCRIPT": render("images/ensure.sh")}
+    assert provided.timeouts == {"create": "20m", "update": "20m", "delete": "20m"}
+    assert provided.dependencies == set()
+
+
+def test_a_source_is_taken_instead_and_names_the_image() -> None:
+    result = made(nodes(1), source="nginx:1.27-alpine", mirror="mirror.example:5000")
+    digest = hashlib.sha256(b"nginx:1.27-alpine").hexdigest()
+    environment = result["nginx-image"].environment
+    assert environment["IMAGE"] == result.returned[0]["reference"] == f"localhost/site/nginx:{digest[:12]}"
+    assert (environment["SOURCE"], environment["RECIPE"]) == ("nginx:1.27-alpine", "")
+    assert environment["MIRROR"] == "mirror.example:5000"
+
+
+def test_a_node_gets_the_image_after_it_is_there_and_loses_it_with_its_machine() -> None:
+    delivered = made(nodes(2))["nginx-image-core-02"]
+    assert delivered.environment == {"NODE": "core-02", "WORK": ".work/dev", "IMAGE": BUILT}
+    assert delivered.scripts == {
+        "CREATE_SCRIPT": render("images/deliver.sh"),
+        "DELETE_SCRIPT": render("images/withdraw.sh"),
+    }
+    assert delivered.inputs["triggers"] == ["machine-core-02-id"]
+    assert delivered.dependencies == {"nginx-image", "machine-core-02"}
+    assert delivered.data_dependencies == {"machine-core-02"}
+    assert delivered.deleted_with == "machine-core-02"
+    assert delivered.timeouts == {"create": "10m", "update": "10m", "delete": "10m"}
+
+
+def test_it_hands_on_a_reference_that_previews_know() -> None:
+    result = made(nodes(2))
+    assert result.returned == [
+        {
+            "reference": BUILT,
+            "outputs": {"nginx": BUILT},
+            "delivered": {"core-01": "nginx-image-core-01-id", "core-02": "nginx-image-core-02-id"},
+        }
+    ]
+    assert result.outputs["nginx"] == {"reference": BUILT}
+
+
+def test_two_images_stand_side_by_side() -> None:
+    result = made(nodes(1), "nginx", "node")
+    assert {name for _, name in result.inventory("node")} == {"node", "node-image", "node-image-core-01"}
+    assert result["node-image"].environment["RECIPE"] == "templates/images/node"
+    assert result["node-image"].environment["LOG"] != result["nginx-image"].environment["LOG"]
+    assert result.returned[0]["reference"] != result.returned[1]["reference"]

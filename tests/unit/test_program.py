@@ -1,0 +1,457 @@
+"""The real `__main__.py`, as the engine runs it: with the committed stack file, with one node, with seven."""
+
+import functools
+import getpass
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from components.config import DEFAULTS, SECTIONS, SettingsError, folder_hash
+from tests.unit.harness import COMMAND, PROVIDER, ROOT, SERVICE, SERVICE_CONFIG, Registered, Run, run_program
+
+MANY = {
+    "machines": {"count": 7, "overrides": {"core-07": {"memory": 768}}},
+    "swarm": {"managers": 5},
+    "backend": {"replicas": 4},
+    "proxy": {"replicas": 3, "port": 8081},
+    "network": "10.20.0.0/16",
+}
+ONE = {"machines": {"count": 1}, "swarm": None, "backend": None, "proxy": None}
+STACKS: Mapping[str, Mapping[str, Any]] = {"committed": {}, "one node": ONE, "seven nodes": MANY}
+
+
+@functools.cache
+def program(stack: str) -> Run:
+    return run_program(STACKS[stack])
+
+
+@pytest.fixture(params=STACKS)
+def result(request: pytest.FixtureRequest) -> Run:
+    return program(request.param)
+
+
+def node_names(run: Run) -> list[str]:
+    return list(run.exports["nodes"])
+
+
+def commands_on(run: Run, node: str) -> list[Registered]:
+    return [command for command in run.of_type(COMMAND) if command.environment["NODE"] == node]
+
+
+# --- what there is ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stack", "proxies"),
+    [("committed", [2, 3]), ("one node", [1]), ("seven nodes", [2, 3, 4])],
+)
+def test_the_program_makes_exactly_these_resources(stack: str, proxies: list[int]) -> None:
+    run = program(stack)
+    every, some = node_names(run), [f"core-{number:02d}" for number in proxies]
+    commands = {"machines-workshop", "machines-box", "swarm-cluster", "nginx-image", "proxy-running"}
+    for step in ("machines", "swarm", "nginx-image", "content", "ready"):
+        commands |= {f"{step}-{node}" for node in every}
+    for step in ("proxy-seed", "proxy"):
+        commands |= {f"{step}-{node}" for node in some}
+    assert {resource.name for resource in run.of_type(COMMAND)} == commands
+    assert {resource.name for resource in run.of_type(SERVICE)} == {"backend-service", "proxy-service"}
+    assert {resource.name for resource in run.of_type(SERVICE_CONFIG)} == {"backend-nginx"}
+    assert {resource.name for resource in run.of_type(PROVIDER)} == {"swarm-manager"}
+    components = {(resource.type, resource.name) for resource in run.resources if not resource.custom}
+    assert components == {
+        ("swarm-site:index:Machines", "machines"),
+        ("swarm-site:index:Swarm", "swarm"),
+        ("swarm-site:index:Image", "nginx"),
+        ("swarm-site:index:Content", "content"),
+        ("swarm-site:index:ProxySeed", "proxy-seed"),
+        ("swarm-site:index:Ready", "ready"),
+        ("swarm-site:index:Backend", "backend"),
+        ("swarm-site:index:Proxy", "proxy"),
+    }
+
+
+def test_every_resource_belongs_to_a_component_and_a_child_bears_its_name(result: Run) -> None:
+    components = {resource.name for resource in result.resources if not resource.custom}
+    for resource in result.resources:
+        assert resource.parent in (components if resource.custom else {""})
+        assert resource.name.startswith(resource.parent)
+
+
+def test_every_component_registers_its_outputs(result: Run) -> None:
+    components = {resource.name for resource in result.resources if not resource.custom}
+    assert result.outputs.keys() >= components
+
+
+# --- what it hands out -----------------------------------------------------------------------------------------------
+
+
+def test_the_committed_stack_exports_exactly_this() -> None:
+    nginx = f"localhost/site/nginx:{folder_hash(ROOT / 'templates/images/nginx')[:12]}"
+    assert program("committed").exports == {
+        "url": "http://192.168.56.12/",
+        "proxy_urls": ["http://192.168.56.12/", "http://192.168.56.13/"],
+        "backend_endpoints": ["192.168.56.11:8080", "192.168.56.12:8080", "192.168.56.13:8080"],
+        "nodes": {
+            "core-01": {"address": "192.168.56.11", "role": "manager"},
+            "core-02": {"address": "192.168.56.12", "role": "manager"},
+            "core-03": {"address": "192.168.56.13", "role": "manager"},
+        },
+        "manager_endpoint": "ssh://swarm-manager",
+        "release": folder_hash(ROOT / "site"),
+        "images": {"nginx": nginx},
+    }
+
+
+def test_one_node_is_manager_backend_and_proxy() -> None:
+    exports = program("one node").exports
+    assert exports["nodes"] == {"core-01": {"address": "192.168.56.11", "role": "manager"}}
+    assert exports["backend_endpoints"] == ["192.168.56.11:8080"]
+    assert exports["proxy_urls"] == [exports["url"]] == ["http://192.168.56.11/"]
+
+
+def test_seven_nodes_have_the_roles_and_addresses_that_were_asked_for() -> None:
+    exports = program("seven nodes").exports
+    assert [node["role"] for node in exports["nodes"].values()] == ["manager"] * 5 + ["worker"] * 2
+    assert exports["backend_endpoints"] == [f"10.20.0.{number}:8080" for number in range(11, 18)]
+    assert exports["proxy_urls"] == [f"http://10.20.0.{number}:8081/" for number in (12, 13, 14)]
+
+
+def test_the_exports_are_those_of_the_manual_and_no_other(result: Run) -> None:
+    assert result.exports.keys() == {
+        *("url", "proxy_urls", "backend_endpoints", "nodes", "manager_endpoint", "release", "images"),
+    }
+
+
+def test_the_upstream_list_of_every_proxy_is_the_backends_endpoints(result: Run) -> None:
+    configured = [command for command in result.of_type(COMMAND) if "STATE_URL" in command.environment]
+    assert configured
+    for command in configured:
+        servers = re.findall(r"^    server (\S+) ", command.environment["CONFIGURATION"], re.MULTILINE)
+        assert servers == result.exports["backend_endpoints"]
+
+
+# --- the flow --------------------------------------------------------------------------------------------------------
+
+STEPS = ["machines", "swarm", "nginx", "content", "proxy-seed", "ready", "backend", "proxy"]
+
+
+def step_of(run: Run, name: str) -> int:
+    return STEPS.index(run[name].parent or name)
+
+
+def needs(resource: Registered) -> set[str]:
+    others = {resource.parent, resource.provider, resource.deleted_with}
+    return (set(resource.dependencies) | others) - {""}
+
+
+def test_the_flow_goes_one_way(result: Run) -> None:
+    for resource in result.resources:
+        for other in needs(resource):
+            assert step_of(result, other) <= step_of(result, resource.name), f"{resource.name} needs {other}"
+
+
+def test_no_resource_needs_itself_by_any_way(result: Run) -> None:
+    done: set[str] = set()
+    left = {resource.name: needs(resource) for resource in result.resources}
+    while ready := {name for name, others in left.items() if others <= done}:
+        done |= ready
+        left = {name: others for name, others in left.items() if name not in ready}
+    assert left == {}
+
+
+def test_nodes_wait_for_each_other_nowhere_but_where_the_swarm_and_the_services_begin(result: Run) -> None:
+    for node in node_names(result):
+        for command in commands_on(result, node):
+            strangers = {
+                name for name in command.dependencies if result[name].inputs.get("environment", {}).get("NODE")
+            }
+            assert {result[name].environment["NODE"] for name in strangers} <= {node}, command.name
+
+
+def test_every_thing_on_a_node_is_tied_to_its_machine(result: Run) -> None:
+    for node in node_names(result):
+        machine, *others = sorted(commands_on(result, node), key=lambda command: command.name != f"machines-{node}")
+        assert machine.name == f"machines-{node}"
+        assert len(others) >= 4
+        for command in others:
+            assert command.name.endswith(f"-{node}")
+            assert command.inputs["triggers"] == [f"{machine.name}-id"], command.name
+            assert machine.name in command.data_dependencies
+            goes_by_itself = command.name.startswith(("swarm-", "ready-"))
+            assert command.deleted_with == ("" if goes_by_itself else machine.name)
+
+
+def test_a_node_is_opened_after_everything_that_is_delivered_to_it(result: Run) -> None:
+    for node in node_names(result):
+        delivered = {c.name for c in commands_on(result, node) if not c.name.startswith(("ready-", "proxy-core"))}
+        assert result[f"ready-{node}"].dependencies == delivered
+
+
+def test_no_service_takes_the_output_of_a_command(result: Run) -> None:
+    commands = {command.name for command in result.of_type(COMMAND)}
+    services = [*result.of_type(SERVICE), *result.of_type(SERVICE_CONFIG), *result.of_type(PROVIDER)]
+    assert len(services) == 4
+    for service in services:
+        assert service.data_dependencies.isdisjoint(commands), service.name
+
+
+def test_every_docker_resource_has_the_provider_and_goes_with_the_cluster(result: Run) -> None:
+    docker = [resource for resource in result.resources if resource.type.startswith("docker:")]
+    assert len(docker) == 3
+    for resource in docker:
+        assert resource.provider == "swarm-manager"
+        assert resource.deleted_with == "swarm-cluster"
+        assert "swarm-cluster" in resource.dependencies
+    assert yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]["pulumi:disable-default-providers"] == {
+        "value": ["docker"]
+    }
+
+
+def test_every_command_is_bounded_and_goes_before_its_successor(result: Run) -> None:
+    for command in result.of_type(COMMAND):
+        assert command.timeouts.keys() == {"create", "update", "delete"}, command.name
+        assert command.delete_before_replace, command.name
+
+
+def test_nothing_hides_a_change_or_survives_its_stack(result: Run) -> None:
+    for resource in result.resources:
+        # The SDK's own: other triggers replace a Command.
+        assert resource.other_options <= {"replaceOnChanges"}, resource.name
+
+
+def test_a_preview_and_the_next_one_say_the_same() -> None:
+    first, second = run_program(), program("committed")
+    assert first.resources == second.resources
+    assert first.exports == second.exports
+
+
+# --- what the scripts get --------------------------------------------------------------------------------------------
+
+SHELLS_OWN = {
+    "PATH",
+    "HOME",
+    "PPID",
+    "SECONDS",
+    "BASH_SOURCE",
+    "EPOCHREALTIME",
+    "IFS",
+    "TMPDIR",
+    "LC_ALL",
+    "XDG_CACHE_HOME",
+}
+TELLS_OF_A_CHANGE = {"SPEC", "SERVICE_ID"}
+"""Inputs that no script reads: another value of them runs the script again."""
+
+
+def names_read(script: str) -> set[str]:
+    """Upper case variables that a script reads, less those that it sets."""
+    code = re.sub(r"(?m)^\s*#.*$", "", script)
+    read = set(re.findall(r"(?<!\\)\$\{?[#!]?([A-Z][A-Z0-9_]*)\b", code))
+    without_default = set(re.findall(r"(?<!\\)\$\{?[#!]?([A-Z][A-Z0-9_]*)(?!\w|:-|-|:\?)", code))
+    set_here = set(re.findall(r"(?m)(?:^|[\s;(])(?:local |export |readonly )?([A-Z][A-Z0-9_]*)\+?=", code))
+    return read - (set_here - without_default) - set_here
+
+
+def test_every_script_gets_each_input_that_it_reads_and_no_other(result: Run) -> None:
+    for command in result.of_type(COMMAND):
+        read = set().union(*(names_read(script) for script in command.scripts.values()))
+        given = set(command.environment) - TELLS_OF_A_CHANGE
+        assert read - SHELLS_OWN - given - {"LIMIT"} == set(), f"{command.name} is not given"
+        assert given - read - {"NODE", "WORK"} - _defaulted(command) == set(), f"{command.name} is given for nothing"
+
+
+def _defaulted(command: Registered) -> set[str]:
+    """Names that a script both reads and fills in."""
+    text = "\n".join(command.scripts.values())
+    return {name for name in command.environment if re.search(rf"\b{name}=\$\{{{name}:-", text)}
+
+
+def names_at_the_top(script: str) -> set[str]:
+    """The inputs that the head of a script names, be it as a sentence or as a table."""
+    if script.startswith("#!"):
+        return set(re.findall(r"(?m)^#   ([A-Z_]+)  ", script))
+    *_, head = re.findall(r"(?m)^#.* Inputs: (.*(?:\n#.*)*)|^# Inputs: (.*(?:\n#.*)*)", script)
+    return set(re.findall(r"\b[A-Z][A-Z_]+\b", "".join(head))) - {"CIDR", "MB", "SHA", "PPID"}
+
+
+def test_every_script_says_at_its_top_which_inputs_it_has(result: Run) -> None:
+    for command in result.of_type(COMMAND):
+        given = set(command.environment)
+        for script in command.scripts.values():
+            assert names_at_the_top(script) <= given, (
+                f"the head of a script of {command.name} names what it is not given"
+            )
+        unnamed = given - names_at_the_top(command.scripts["CREATE_SCRIPT"])
+        assert unnamed <= {"NODE", "WORK", "STACK", "SERVICE_ID"}, (
+            f"the head of {command.name} names not all it is given"
+        )
+
+
+# --- what may not be in any input ------------------------------------------------------------------------------------
+
+
+def texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from texts(inner, f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from texts(inner, f"{path}[{index}]")
+
+
+def all_texts(run: Run) -> Iterator[tuple[str, str]]:
+    for resource in run.resources:
+        yield from texts(resource.inputs, resource.name)
+
+
+def test_no_path_of_this_machine_is_in_any_input(result: Run) -> None:
+    own = {str(ROOT), str(ROOT.resolve()), str(Path.home()), "/home/", "/root", f"/{getpass.getuser()}/"}
+    for where, text in all_texts(result):
+        for path in own:
+            assert path not in text, where
+
+
+ALLOWED_ABSOLUTE = re.compile(r"/(srv/swarm-site/(content|proxy)|etc/swarm-site/nginx\.conf|tmp)\b")
+
+
+def test_every_path_in_an_input_is_relative_or_one_inside_of_a_node(result: Run) -> None:
+    for where, text in all_texts(result):
+        if text.startswith("/") and "SCRIPT" not in where:
+            assert ALLOWED_ABSOLUTE.match(text), f"{where}: {text[:80]}"
+
+
+def test_no_secret_is_in_any_input(result: Run) -> None:
+    for where, text in all_texts(result):
+        assert not re.search(r"SWMTKN-|PRIVATE KEY|ssh-(rsa|ed25519) AAAA|BEGIN CERT", text), where
+        if "SCRIPT" not in where:
+            assert not re.search(r"(?i)passw|secret|credential|(?<!server_)token", text), where
+
+
+def test_no_input_is_marked_secret_so_that_every_preview_shows_it_whole(result: Run) -> None:
+    marker = "4dabf18193072939515e22adb298388d"
+    assert not any(marker in json.dumps(resource.inputs) for resource in result.resources)
+
+
+# --- a change of each setting ----------------------------------------------------------------------------------------
+
+
+def on(step: str, *numbers: int, prefix: str = "core") -> set[str]:
+    return {f"{step}-{prefix}-{number:02d}" for number in numbers}
+
+
+def everywhere(step: str) -> set[str]:
+    return on(step, 1, 2, 3)
+
+
+def renamed() -> set[str]:
+    steps = ("machines", "swarm", "nginx-image", "content", "ready")
+    names = {name for prefix in ("core", "node") for step in steps for name in on(step, 1, 2, 3, prefix=prefix)}
+    names |= {
+        name
+        for prefix in ("core", "node")
+        for step in ("proxy", "proxy-seed")
+        for name in on(step, 2, 3, prefix=prefix)
+    }
+    return names | {"machines-workshop"}
+
+
+CHANGES: Mapping[str, tuple[Any, set[str]]] = {
+    "network": (
+        "192.168.57.0/24",
+        {"machines-workshop"} | everywhere("machines") | everywhere("swarm") | on("proxy", 2, 3),
+    ),
+    "machines.count": (
+        4,
+        {"machines-workshop", "machines-core-04", "swarm-core-04", "nginx-image-core-04", "content-core-04"}
+        | {"ready-core-04"}
+        | on("proxy", 2, 3),
+    ),
+    "machines.memory": (513, {"machines-workshop"} | everywhere("machines")),
+    "machines.cpus": (2, everywhere("machines")),
+    "machines.prefix": ("node", renamed()),
+    "machines.overrides": ({"core-02": {"cpus": 2}}, {"machines-core-02"}),
+    "swarm.managers": (1, {"machines-workshop"} | on("swarm", 2, 3)),
+    "images.nginx": (
+        "nginx:1.27-alpine",
+        {"nginx-image", "backend-service", "proxy-service", "proxy-running"}
+        | everywhere("nginx-image")
+        | everywhere("ready")
+        | on("proxy", 2, 3),
+    ),
+    "images.mirror": ("mirror.example", {"machines-box", "nginx-image"}),
+    "content.folder": ("templates/images/nginx", everywhere("content")),
+    "content.keep": (4, everywhere("content")),
+    "backend.replicas": (3, {"backend-service"}),
+    "backend.port": (8081, {"backend-service"} | on("proxy", 2, 3)),
+    "backend.memory": (65, {"backend-service"}),
+    "proxy.replicas": (1, {"ready-core-03", "proxy-seed-core-03", "proxy-core-03"}),
+    "proxy.port": (81, {"proxy-service", "proxy-running"} | on("proxy-seed", 2, 3) | on("proxy", 2, 3)),
+    "proxy.memory": (65, {"proxy-service", "proxy-running"}),
+    "proxy.max_body_size": ("1m", on("proxy-seed", 2, 3) | on("proxy", 2, 3)),
+    "proxy.connect_timeout_ms": (600, on("proxy", 2, 3)),
+    "proxy.read_timeout_s": (61, on("proxy", 2, 3)),
+    "proxy.fail_timeout_s": (3, on("proxy", 2, 3)),
+}
+"""Setting, another value of it, and the resources whose inputs change, come or go."""
+
+
+def settings_of_the_program() -> set[str]:
+    names = set(DEFAULTS)
+    for section, adapter in SECTIONS.items():
+        model = adapter._type
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            names |= {f"{section}.{name}" for name in model.model_fields}
+    return names
+
+
+def test_every_setting_that_can_have_another_value_is_tried() -> None:
+    machines = SECTIONS["machines"]._type
+    assert isinstance(machines, type)
+    assert issubclass(machines, BaseModel)
+    provider = machines.model_fields["provider"].annotation
+    with_one_value = (
+        {"machines.provider"} if get_origin(provider) is Literal and len(get_args(provider)) == 1 else set()
+    )
+    assert CHANGES.keys() == settings_of_the_program() - with_one_value
+
+
+@pytest.mark.parametrize("setting", CHANGES)
+def test_a_change_of_a_setting_reaches_what_it_must_and_nothing_else(setting: str) -> None:
+    value, expected = CHANGES[setting]
+    section, _, name = setting.partition(".")
+    committed = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())["config"]
+    changed = {section: {**committed.get(f"swarm-site:{section}", {}), name: value} if name else value}
+    before = {resource.name: resource.inputs for resource in program("committed").resources}
+    after = {resource.name: resource.inputs for resource in run_program(changed).resources}
+    assert {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} == expected
+
+
+def test_another_stack_has_folders_and_machines_of_its_own() -> None:
+    blue = run_program({"network": "192.168.57.0/24"}, stack="blue")
+    for command in blue.of_type(COMMAND):
+        assert command.environment["WORK"] == ".work/blue"
+    assert 'docker.name = "swarm-site-blue-core-01"' in blue["machines-core-01"].environment["VAGRANTFILE"]
+    for where, text in all_texts(blue):
+        assert ".work/dev" not in text, where
+        assert "192.168.56." not in text or "SCRIPT" in where, where
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+def test_bad_settings_are_refused_before_anything_is_made() -> None:
+    with pytest.raises(SettingsError, match=r"swarm-site:swarm.managers: 2 must be odd"):
+        run_program({"swarm": {"managers": 2}})
+
+
+def test_a_variable_that_redirects_docker_is_refused_before_anything_is_made() -> None:
+    with pytest.raises(SettingsError, match="environment variable DOCKER_HOST"):
+        run_program(environment={"DOCKER_HOST": "tcp://192.0.2.1:2375"})

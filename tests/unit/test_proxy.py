@@ -1,0 +1,276 @@
+"""The proxies: seed, configuration, service and the wait for its tasks."""
+
+import hashlib
+from typing import Any
+
+import pulumi
+import pytest
+
+from components.proxy import Proxy, ProxyArgs, ProxySeed, ProxySeedArgs, configuration
+from components.rendering import render
+from tests.unit.harness import COMMAND, SERVICE, WORK, Run, machines, nodes, provider, proxy_settings, run, stand_in
+
+ENDPOINTS = ["192.168.56.11:8080", "192.168.56.12:8080"]
+PROBE = "http://127.0.0.1:80/.swarm-site/configuration"
+POLICY = {"parallelism": 1, "order": "start-first", "delay": "0s", "maxFailureRatio": "0.0"}
+
+
+def made(*names: str, endpoints: Any = None, image: str = "localhost/site/nginx:1", **settings: Any) -> Run:
+    def body() -> Any:
+        args = ProxyArgs(
+            work=WORK,
+            machines=machines(nodes(3)[1:]),
+            settings=proxy_settings(**settings),
+            endpoints=pulumi.Output.from_input(ENDPOINTS) if endpoints is None else endpoints(),
+            image=image,
+            provider=provider(),
+            cluster=stand_in("cluster"),
+            backend=stand_in("backend"),
+        )
+        return [{"url": proxy.url, "urls": proxy.urls} for proxy in [Proxy(name, args) for name in names or ("proxy",)]]
+
+    return run(body)
+
+
+def test_there_is_a_configuration_a_node_a_service_and_a_wait_for_it() -> None:
+    result = made()
+    assert result.inventory("proxy") == {
+        ("swarm-site:index:Proxy", "proxy"),
+        (COMMAND, "proxy-core-02"),
+        (COMMAND, "proxy-core-03"),
+        (SERVICE, "proxy-service"),
+        (COMMAND, "proxy-running"),
+    }
+    assert {resource.parent for resource in result.within("proxy") if resource.name != "proxy"} == {"proxy"}
+
+
+# --- configuration ---------------------------------------------------------------------------------------------------
+
+
+def test_a_configuration_names_every_endpoint_and_answers_with_the_hash_of_its_own_text() -> None:
+    text, state = configuration(proxy_settings(), ENDPOINTS)
+    for endpoint in ENDPOINTS:
+        assert f"    server {endpoint} max_fails=1 fail_timeout=2s;\n" in text
+    assert text.count("server 192") == 2
+    assert f'return 200 "{state}\\n";' in text
+    assert state == hashlib.sha256(text.replace(state, "").encode()).hexdigest()[:12]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"port": 81}, {"max_body_size": "1m"}, {"connect_timeout_ms": 501}, {"read_timeout_s": 61}, {"fail_timeout_s": 3}],
+)
+def test_each_setting_makes_another_configuration_with_another_state(settings: dict[str, Any]) -> None:
+    assert configuration(proxy_settings(**settings), ENDPOINTS)[1] != configuration(proxy_settings(), ENDPOINTS)[1]
+
+
+def test_the_state_does_not_hang_on_what_is_not_in_the_text() -> None:
+    assert configuration(proxy_settings(memory=128), ENDPOINTS) == configuration(proxy_settings(), ENDPOINTS)
+
+
+def test_without_an_endpoint_every_visitor_gets_a_plain_502() -> None:
+    text, _ = configuration(proxy_settings(), [])
+    assert "upstream" not in text.replace("$upstream_addr", "").replace("upstream=", "").replace(
+        "proxy_next_upstream", ""
+    )
+    assert 'return 502 "502: no backend yet; try again in a moment\\n";' in text
+
+
+def test_each_node_gets_the_configuration_with_the_backends_endpoints() -> None:
+    result = made()
+    text, state = configuration(proxy_settings(), ENDPOINTS)
+    configured = result["proxy-core-02"]
+    assert configured.environment == {
+        "NODE": "core-02",
+        "WORK": ".work/dev",
+        "IMAGE": "localhost/site/nginx:1",
+        "STATE_URL": PROBE,
+        "CONFIGURATION": text,
+        "STATE": state,
+    }
+    assert configured.scripts == {"CREATE_SCRIPT": render("proxy/configure.sh")}
+    assert configured.inputs["triggers"] == ["machine-core-02-id"]
+    assert configured.timeouts == {"create": "5m", "update": "5m", "delete": "5m"}
+
+
+def test_a_configuration_comes_after_the_backends_it_names_and_goes_with_its_machine() -> None:
+    configured = made()["proxy-core-02"]
+    assert configured.dependencies == {"backend", "machine-core-02"}
+    assert configured.deleted_with == "machine-core-02"
+
+
+def test_an_endpoint_that_comes_from_a_resource_is_followed() -> None:
+    configured = made(endpoints=lambda: stand_in("other").stdout.apply(lambda words: [words]))["proxy-core-02"]
+    assert "server words of other max_fails=1" in configured.environment["CONFIGURATION"]
+    assert "other" in configured.data_dependencies
+
+
+# --- service ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_service_has_exactly_the_inputs_that_keep_the_second_up_empty() -> None:
+    # No converge_config: it conflicts with a global mode.
+    assert made()["proxy-service"].inputs == {
+        "name": "proxy",
+        "labels": [{"label": "swarm-site", "value": "proxy"}],
+        "mode": {"global": True},
+        "taskSpec": {
+            "containerSpec": {
+                "image": "localhost/site/nginx:1",
+                "commands": ["nginx", "-c", "/srv/swarm-site/proxy/current/nginx.conf", "-g", "daemon off;"],
+                "labels": [{"label": "swarm-site.part", "value": "proxy"}],
+                "readOnly": True,
+                "stopSignal": "SIGQUIT",
+                "stopGracePeriod": "20s",
+                "sysctl": {},
+                "mounts": [
+                    {
+                        "type": "bind",
+                        "source": "/srv/swarm-site/proxy",
+                        "target": "/srv/swarm-site/proxy",
+                        "readOnly": True,
+                    },
+                    {"type": "tmpfs", "target": "/tmp"},
+                ],
+                "healthcheck": {
+                    "tests": ["CMD-SHELL", f"wget -q -O /dev/null {PROBE} || curl -fsS -o /dev/null {PROBE}"],
+                    "interval": "2s",
+                    "timeout": "2s",
+                    "retries": 3,
+                    "startPeriod": "2s",
+                },
+            },
+            "restartPolicy": {"condition": "any", "delay": "1s", "window": "0s"},
+            "resources": {"limits": {"memoryBytes": 64 * 1024 * 1024}},
+            "logDriver": {"name": "json-file", "options": {"max-size": "5m"}},
+            "placement": {"constraints": ["node.labels.swarm-site.proxy==true"]},
+            "networksAdvanceds": [{"id": "host"}],
+        },
+        "updateConfig": {**POLICY, "monitor": "3s", "failureAction": "rollback"},
+        "rollbackConfig": {**POLICY, "monitor": "1s", "failureAction": "pause"},
+    }
+
+
+def test_the_service_is_asked_for_with_the_label_that_ready_sets() -> None:
+    constraint = made()["proxy-service"].inputs["taskSpec"]["placement"]["constraints"][0]
+    label = constraint.removeprefix("node.labels.").removesuffix("==true")
+    assert f'--label-add "{label}=$PROXY"' in render("swarm/ready.sh")
+
+
+def test_the_service_comes_after_every_configuration_and_vanishes_with_the_cluster() -> None:
+    service = made()["proxy-service"]
+    assert service.provider == "manager"
+    assert service.deleted_with == "cluster"
+    assert service.dependencies == {"cluster", "proxy-core-02", "proxy-core-03"}
+    assert service.data_dependencies == set()
+    assert service.delete_before_replace
+
+
+@pytest.mark.parametrize("settings", [{"read_timeout_s": 61}, {"max_body_size": "1m"}, {"fail_timeout_s": 3}])
+def test_what_a_reload_can_change_does_not_touch_the_service(settings: dict[str, Any]) -> None:
+    before, after = made(), made(**settings)
+    for name in ("proxy-service", "proxy-running"):
+        assert before[name].inputs == after[name].inputs
+    assert before["proxy-core-02"].inputs != after["proxy-core-02"].inputs
+
+
+# --- the wait --------------------------------------------------------------------------------------------------------
+
+
+def test_the_wait_follows_the_service_and_fails_by_itself_before_the_engine_ends_it() -> None:
+    running = made()["proxy-running"]
+    spec = running.environment["SPEC"]
+    assert len(spec) == 64
+    assert running.environment == {
+        "NODE": "",
+        "WORK": ".work/dev",
+        "SERVICE": "proxy",
+        "LABEL": "swarm-site.proxy",
+        "PATIENCE": "120",
+        "SPEC": spec,
+        "SERVICE_ID": "proxy-service-id",
+    }
+    assert running.scripts == {"CREATE_SCRIPT": render("swarm/running.sh")}
+    assert running.timeouts["create"] == "5m"
+    assert running.data_dependencies == {"proxy-service"}
+    assert running.deleted_with == "cluster"
+
+
+def test_the_wait_runs_again_when_the_service_changes() -> None:
+    specs = [
+        run_["proxy-running"].environment["SPEC"]
+        for run_ in (made(), made(), made(memory=65), made(image="localhost/site/nginx:2"), made(port=81))
+    ]
+    assert specs[0] == specs[1]
+    assert len(set(specs)) == 4
+
+
+# --- outputs ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("port", "suffix"), [(80, ""), (8081, ":8081")])
+def test_its_urls_lead_to_each_proxy_and_the_first_is_the_one_to_show(port: int, suffix: str) -> None:
+    result = made(port=port)
+    urls = [f"http://192.168.56.12{suffix}/", f"http://192.168.56.13{suffix}/"]
+    assert result.returned == [{"url": urls[0], "urls": urls}]
+    assert result.outputs["proxy"] == {"url": urls[0], "urls": urls}
+
+
+def test_two_proxies_stand_side_by_side() -> None:
+    result = made("left", "right")
+    assert {name for _, name in result.inventory("left")} == {
+        *("left", "left-core-02", "left-core-03", "left-service", "left-running"),
+    }
+    assert result["right-service"].inputs["name"] == "right"
+    assert result["right-running"].environment["SERVICE"] == "right"
+
+
+# --- seed ------------------------------------------------------------------------------------------------------------
+
+
+def seeded(*names: str) -> Run:
+    def body() -> Any:
+        args = ProxySeedArgs(work=WORK, machines=machines(nodes(2)), settings=proxy_settings())
+        seeds = [ProxySeed(name, args) for name in names or ("seed",)]
+        return [{name: resource.id for name, resource in seed.delivered.items()} for seed in seeds]
+
+    return run(body)
+
+
+def test_each_node_of_a_proxy_begins_with_a_plain_502_page() -> None:
+    result = seeded()
+    assert result.inventory("seed") == {
+        ("swarm-site:index:ProxySeed", "seed"),
+        (COMMAND, "seed-core-01"),
+        (COMMAND, "seed-core-02"),
+    }
+    seed = result["seed-core-02"]
+    assert seed.environment == {
+        "NODE": "core-02",
+        "WORK": ".work/dev",
+        "CONFIGURATION": configuration(proxy_settings(), [])[0],
+    }
+    assert seed.scripts == {
+        "CREATE_SCRIPT": render("proxy/seed.sh"),
+        "DELETE_SCRIPT": render("proxy/remove.sh"),
+    }
+    assert seed.timeouts == {"create": "5m", "update": "5m", "delete": "5m"}
+
+
+def test_a_seed_belongs_to_its_machine_alone() -> None:
+    seed = seeded()["seed-core-02"]
+    assert seed.parent == "seed"
+    assert seed.inputs["triggers"] == ["machine-core-02-id"]
+    assert seed.dependencies == {"machine-core-02"}
+    assert seed.deleted_with == "machine-core-02"
+
+
+def test_a_seed_hands_on_what_it_put_on_each_node() -> None:
+    result = seeded()
+    assert result.returned == [{"core-01": "seed-core-01-id", "core-02": "seed-core-02-id"}]
+    assert result.outputs["seed"] == {}
+
+
+def test_two_seeds_stand_side_by_side() -> None:
+    result = seeded("left", "right")
+    assert {name for _, name in result.inventory("left")} == {"left", "left-core-01", "left-core-02"}

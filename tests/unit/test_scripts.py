@@ -1,0 +1,1285 @@
+"""The shell scripts, run as they are. What a node or a daemon would answer is played by stubs; no network, no waiting."""
+
+import fcntl
+import os
+import re
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from components.rendering import TEMPLATES, render
+
+SSH = r"""#!/usr/bin/env bash
+# ssh: a node is this machine with the programs of `node/` before all others.
+config="" control="" node=""
+while (($# > 0)); do
+  case $1 in
+    -F) config=$2 && shift 2 ;;
+    -O) control=$2 && shift 2 ;;
+    -o) shift 2 ;;
+    *) node=$1 && shift && break ;;
+  esac
+done
+printf '%s: %s\n' "$node" "$*" >>"$STUBS/ssh.log"
+[[ -e $config ]] || { echo "Can't open user config file $config" >&2 && exit 255; }
+[[ -z $control ]] || { echo "Control socket connect: No such file or directory" >&2 && exit 255; }
+[[ ! -e $STUBS/dead/$node ]] || { echo "ssh: connect to host $node port 22: No route to host" >&2 && exit 255; }
+[[ ! -e /proc/self/fd/9 ]] || echo "$node: $*" >>"$STUBS/holds-the-lock"
+# As sshd does: the words are one line for the shell of the user.
+ON_NODE=$node PATH=$STUBS/node:$PATH exec bash -c "$*"
+"""
+SUDO = """#!/usr/bin/env bash
+ROOT_ON_NODE=$ON_NODE exec "$@"
+"""
+RECORDER = r"""#!/usr/bin/env bash
+# Any program: writes down how it was called, and answers as the test planned.
+name=${0##*/}
+key="${ON_NODE:-here}: $name $*"
+printf '%s\n' "$key" >>"$STUBS/calls"
+line=0
+while IFS=$'\t' read -r times status pattern output; do
+  line=$((line + 1))
+  # shellcheck disable=SC2053
+  [[ $key == $pattern ]] || continue
+  if ((times > 0)); then
+    [[ ! -e $STUBS/used.$line ]] || continue
+    touch "$STUBS/used.$line"
+  fi
+  printf '%b' "$output"
+  exit "$status"
+done <"$STUBS/answers"
+echo "unplanned: $key" >&2
+exit 97
+"""
+# Waiting is counted, not done.
+NO_WAITING = "sleep() { SECONDS=$((SECONDS + 1)); }\n"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a program says when it is called as `pattern` says; with `times`, only the first so many calls."""
+
+    pattern: str
+    output: str = ""
+    status: int = 0
+    once: bool = False
+
+
+@dataclass(frozen=True)
+class World:
+    """A machine with nodes of its own, all of it in one folder."""
+
+    folder: Path
+
+    @property
+    def work(self) -> Path:
+        return self.folder / ".work" / "dev"
+
+    @property
+    def stubs(self) -> Path:
+        return self.folder / "stubs"
+
+    def nodes(self, *names: str, managers: int = 7) -> None:
+        """Today's settings, and machines that are made."""
+        roles = ["manager" if index < managers else "worker" for index in range(len(names))]
+        lines = [f"{name} 192.0.2.{index + 11} {roles[index]}\n" for index, name in enumerate(names)]
+        (self.work / "nodes").write_text("".join(lines))
+        for name in names:
+            self.make(name)
+
+    def make(self, name: str) -> Path:
+        folder = self.work / "machines" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "ssh_config").write_text(f"Host {name}\n")
+        return folder
+
+    def kill(self, name: str) -> None:
+        (self.stubs / "dead" / name).touch()
+
+    def plan(self, *answers: Answer) -> None:
+        lines = [
+            "\t".join([str(int(a.once)), str(a.status), a.pattern, a.output.replace("\\", "\\\\").replace("\n", "\\n")])
+            for a in answers
+        ]
+        (self.stubs / "answers").write_text("".join(line + "\n" for line in lines))
+
+    def stub(self, place: str, name: str, text: str) -> None:
+        path = self.stubs / place / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        return {
+            "PATH": f"{self.stubs}/here:{os.environ['PATH']}",
+            "HOME": str(self.folder),
+            "XDG_CACHE_HOME": str(self.folder / "cache"),
+            "STUBS": str(self.stubs),
+            "BASH_ENV": str(self.stubs / "no-waiting"),
+            "WORK": ".work/dev",
+            "STACK": "dev",
+            **changes,
+        }
+
+    def bash(self, text: str, *arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-c", text, "script", *arguments],
+            cwd=self.folder,
+            env=self.environment(**environment),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def lib(self, code: str, *arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        return self.bash(f"{render('lib.sh')}\n{code}", *arguments, stdin=stdin, **environment)
+
+    def script(self, template: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return self.bash(render(template, work=".work/dev"), **environment)
+
+    def calls(self) -> list[str]:
+        path = self.stubs / "calls"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def connections(self) -> list[str]:
+        path = self.stubs / "ssh.log"
+        return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path)
+    (made.work / "machines").mkdir(parents=True)
+    (made.work / "locks").mkdir()
+    (made.stubs / "dead").mkdir(parents=True)
+    (made.stubs / "no-waiting").write_text(NO_WAITING)
+    made.plan()
+    made.stub("here", "ssh", SSH)
+    made.stub("here", "sudo", SUDO)
+    for name in ("docker", "vagrant"):
+        made.stub("here", name, RECORDER)
+    # A script that runs amok on a node must not reach this machine's files.
+    for name in ("rm", "mkdir", "mv", "ln", "curl", "docker"):
+        made.stub("node", name, RECORDER)
+    return made
+
+
+def succeeded(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}{done.stderr}"
+    assert "unplanned" not in done.stderr
+    return done.stdout
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 1, f"exit status {done.returncode}\n{done.stdout}{done.stderr}"
+    assert "unplanned" not in done.stderr
+    return done.stderr
+
+
+def function(template: str, *names: str) -> str:
+    """The text of functions of a script, without what the script does."""
+    text = render(template)
+    found = []
+    for name in names:
+        match = re.search(rf"(?ms)^{name}\(\) \{{(\n.*?^\}}|.*?\}})$", text)
+        assert match, f"{template} has no function {name}"
+        found.append(match[0])
+    return "\n".join(found) + "\n"
+
+
+# --- quote -----------------------------------------------------------------------------------------------------------
+
+WORDS = [
+    "",
+    "word",
+    "two words",
+    "  ",
+    "a\nb\n",
+    "\n",
+    "it's",
+    "'",
+    "''\"'\"''",
+    '"$HOME"',
+    "$(exit 1)`exit 1`",
+    "\\",
+    "\\'",
+    "*",
+    "~",
+    "-n",
+    "--",
+    "!!",
+    "a;b&c|d>e<f",
+    "ünïcödé \U0001f600",
+    "\x01\x7f\t",
+    "@%{ }%@",
+]
+
+
+def through(shell: str, words: Sequence[str]) -> list[str]:
+    """Quote words, and let another shell read them."""
+    code = 'for word; do quote "$word"; printf " "; done'
+    quoted = subprocess.run(
+        ["bash", "-c", f"{render('lib.sh')}\n{code}", "quote", *words], capture_output=True, check=True
+    ).stdout
+    printed = subprocess.run([shell, "-c", b"printf '%s\\0' " + quoted], capture_output=True, check=True).stdout
+    return [os.fsdecode(word) for word in printed.split(b"\0")[:-1]]
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_a_quoted_word_is_read_as_it_was(shell: str) -> None:
+    assert through(shell, WORDS) == WORDS
+
+
+@hypothesis_settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), min_size=1, max_size=8))
+def test_any_quoted_words_are_read_as_they_were(words: list[str]) -> None:
+    assert through("sh", words) == words
+
+
+# --- on_node ---------------------------------------------------------------------------------------------------------
+
+
+def test_arguments_arrive_on_a_node_as_they_were(world: World) -> None:
+    world.nodes("core-01")
+    done = world.lib('on_node core-01 printf "%s\\0" "$@"', *WORDS)
+    assert succeeded(done).split("\0")[:-1] == WORDS
+
+
+def test_a_function_is_sent_with_all_it_calls_and_gets_its_arguments(world: World) -> None:
+    world.nodes("core-01")
+    code = """
+    inner() { printf '%s on %s\\n' "$1" "$ON_NODE"; }
+    outer() { for word; do inner "$word"; done; }
+    on_node core-01 outer "$@"
+    """
+    assert succeeded(world.lib(code, "a b", "it's", "$HOME")) == "a b on core-01\nit's on core-01\n$HOME on core-01\n"
+
+
+def test_a_command_on_a_node_runs_as_root(world: World) -> None:
+    world.nodes("core-01")
+    assert succeeded(world.lib("on_node core-01 printenv ROOT_ON_NODE")) == "core-01\n"
+
+
+def test_stdin_arrives_on_a_node(world: World) -> None:
+    world.nodes("core-01")
+    assert succeeded(world.lib("on_node core-01 cat", stdin="one\ntwo")) == "one\ntwo"
+    assert succeeded(world.lib("f() { cat; }; on_node core-01 f <<<'three'")) == "three\n"
+
+
+def test_a_function_on_a_node_ends_at_its_first_error(world: World) -> None:
+    world.nodes("core-01")
+    done = world.lib("f() { echo before; false; echo after; }; on_node core-01 f")
+    assert (done.returncode, done.stdout) == (1, "before\n")
+    done = world.lib("f() { false | true; echo after; }; on_node core-01 f")
+    assert (done.returncode, done.stdout) == (1, "")
+    done = world.lib('f() { echo "$no_such_name"; echo after; }; on_node core-01 f')
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no_such_name: unbound variable" in done.stderr
+
+
+@pytest.mark.parametrize("caller", ["if {}; then :; fi; exit $?", "{} || exit $?", "words=$({}) || exit $?"])
+def test_a_function_on_a_node_ends_at_its_first_error_whoever_calls_it(world: World, caller: str) -> None:
+    world.nodes("core-01")
+    world.lib('f() { false; touch "$STUBS/went-on"; }; ' + caller.format("on_node core-01 f"))
+    assert not (world.stubs / "went-on").exists()
+
+
+def test_the_exit_status_of_a_node_is_handed_on(world: World) -> None:
+    world.nodes("core-01")
+    assert world.lib("on_node core-01 exit 3").returncode == 3
+
+
+def test_a_dead_node_is_a_failure_with_the_words_of_ssh(world: World) -> None:
+    world.nodes("core-01")
+    world.kill("core-01")
+    done = world.lib("on_node core-01 true")
+    assert (done.returncode, done.stderr) == (255, "ssh: connect to host core-01 port 22: No route to host\n")
+
+
+def test_a_node_that_hangs_is_given_up_after_the_limit(world: World) -> None:
+    world.nodes("core-01")
+    assert world.lib("LIMIT=0.1 on_node core-01 tail -f /dev/null").returncode == 124
+
+
+def test_a_limit_holds_for_one_call_alone(world: World) -> None:
+    world.nodes("core-01")
+    assert succeeded(world.lib('LIMIT=5 on_node core-01 true; echo "${LIMIT-none}"')) == "none\n"
+
+
+def test_a_lock_is_not_handed_to_a_connection_that_may_live_longer(world: World) -> None:
+    world.nodes("core-01")
+    succeeded(world.lib('take_lock "$WORK/locks/x" 1; on_node core-01 true; [[ -e /proc/$$/fd/9 ]]'))
+    assert not (world.stubs / "holds-the-lock").exists()
+
+
+# --- nodes -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_peers_of_a_node_are_all_others_of_todays_settings(world: World) -> None:
+    world.nodes("core-01", "core-02", "core-03")
+    assert succeeded(world.lib("peers", NODE="core-02")) == "core-01\ncore-03\n"
+    assert succeeded(world.lib("peers")) == "core-01\ncore-02\ncore-03\n"
+    assert succeeded(world.lib("peers", NODE="core-09")) == "core-01\ncore-02\ncore-03\n"
+
+
+def test_without_a_list_of_nodes_there_are_no_peers(world: World) -> None:
+    assert succeeded(world.lib("peers", NODE="core-01")) == ""
+
+
+def test_a_node_answers_if_it_is_made_and_not_dead(world: World) -> None:
+    world.nodes("core-01", "core-02")
+    world.kill("core-02")
+    code = 'for name in core-01 core-02 core-03; do if answers "$name"; then echo "$name"; fi; done'
+    done = world.lib(code)
+    assert (succeeded(done), done.stderr) == ("core-01\n", "")
+
+
+def test_words_and_failures_name_the_node_or_this_machine(world: World) -> None:
+    assert succeeded(world.lib("say hello", NODE="core-01")) == "core-01: hello\n"
+    assert succeeded(world.lib("say hello", NODE="")) == "this machine: hello\n"
+    assert refused(world.lib("fail sorry; echo after", NODE="core-01")) == "core-01: sorry\n"
+
+
+# --- wait_for --------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_there_is_not_waited_for(world: World) -> None:
+    assert succeeded(world.lib("wait_for 0 it true")) == ""
+
+
+def test_a_wait_tells_every_ten_seconds_what_it_waits_for_and_ends_at_its_bound(world: World) -> None:
+    done = world.lib('begin=$SECONDS; wait_for 25 "the moon" false || echo "$? after $((SECONDS - begin))"', NODE="")
+    assert succeeded(done).splitlines() == [
+        "this machine: waiting for the moon, 10 s",
+        "this machine: waiting for the moon, 20 s",
+        "1 after 25",
+    ]
+
+
+def test_a_wait_ends_when_what_it_waits_for_is_there(world: World) -> None:
+    code = 'tries=0; third() { (((tries += 1) == 3)); }; wait_for 25 it third "an argument"; echo "$tries"'
+    assert succeeded(world.lib(code)) == "3\n"
+
+
+# --- take_lock -------------------------------------------------------------------------------------------------------
+
+
+def test_a_lock_that_is_free_is_taken_without_a_word_and_given_back_at_the_end(world: World) -> None:
+    for _ in range(2):
+        assert succeeded(world.lib('take_lock "$WORK/locks/x" 0; echo mine')) == "mine\n"
+
+
+def test_a_lock_that_stays_taken_is_a_failure_that_says_how_to_find_its_holder(world: World) -> None:
+    with (world.work / "locks/x").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = world.lib('take_lock "$WORK/locks/x" 0; echo mine', NODE="core-01")
+    assert done.stdout == "core-01: waiting for the lock .work/dev/locks/x\n"
+    assert refused(done) == (
+        "core-01: the lock .work/dev/locks/x was not free within 0 s; see who holds it: fuser -v .work/dev/locks/x\n"
+    )
+
+
+def test_a_lock_is_waited_for_until_its_holder_ends(world: World) -> None:
+    with (world.work / "locks/x").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = subprocess.Popen(
+            ["bash", "-c", f"{render('lib.sh')}\n" + 'take_lock "$WORK/locks/x" 30; echo mine'],
+            cwd=world.folder,
+            env=world.environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert waiting.stdout
+        assert waiting.stdout.readline() == "this machine: waiting for the lock .work/dev/locks/x\n"
+    output, _ = waiting.communicate(timeout=20)
+    assert (waiting.returncode, output) == (0, "mine\n")
+
+
+# --- machines/workshop.sh --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("192.168.56.0/24", "192.168.56.0/24", True),
+        ("192.168.56.0/24", "192.168.57.0/24", False),
+        ("192.168.56.0/24", "192.168.56.128/25", True),
+        ("192.168.56.0/24", "192.168.0.0/16", True),
+        ("192.168.56.0/24", "192.169.0.0/16", False),
+        ("192.168.56.0/24", "10.0.0.0/8", False),
+        ("10.20.0.0/16", "10.20.255.255/32", True),
+        ("10.20.0.0/16", "10.21.0.0/32", False),
+        ("172.16.0.0/28", "172.16.0.16/28", False),
+        ("192.168.56.0/24", "0.0.0.0/0", True),
+        ("255.255.255.0/24", "255.255.255.255/32", True),
+        ("128.0.0.0/16", "0.0.0.0/16", False),
+    ],
+)
+def test_two_networks_overlap_where_the_shorter_prefix_is_equal(
+    world: World, one: str, other: str, expected: bool
+) -> None:
+    functions = function("machines/workshop.sh", "integer", "overlap")
+    code = functions + 'if overlap "$1" "$2"; then echo yes; else echo no; fi'
+    expected_words = "yes\n" if expected else "no\n"
+    assert succeeded(world.lib(code, one, other)) == expected_words
+    assert succeeded(world.lib(code, other, one)) == expected_words
+
+
+WORKSHOP = {
+    "NODE": "",
+    "NETWORK": "192.168.56.0/24",
+    "NODES": "core-01 192.168.56.11 manager\ncore-02 192.168.56.12 manager",
+    "MEMORY_WANTED": "1",
+    "SSH_CONFIG": "Host swarm-manager\n",
+    "CONNECT": "echo connect\n",
+}
+DAEMON_ANSWERS = Answer("here: docker info")
+DOCKER_ROOT = Answer("here: docker info -f {{.DockerRootDir}}", "/\n")
+NO_NETWORK = Answer("here: docker network inspect *", status=1)
+ROUTES = """#!/bin/sh
+echo default via 172.17.0.1 dev eth0
+echo 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
+"""
+
+
+@pytest.fixture
+def workshop(world: World) -> World:
+    shutil.rmtree(world.work)
+    world.plan(DOCKER_ROOT, DAEMON_ANSWERS, NO_NETWORK)
+    world.stub("here", "ip", ROUTES)
+    return world
+
+
+def test_the_workshop_makes_key_nodes_and_ssh_configuration(workshop: World) -> None:
+    assert succeeded(workshop.script("machines/workshop.sh", **WORKSHOP)) == ""
+    work = workshop.work
+    assert stat.S_IMODE(work.stat().st_mode) == 0o700
+    assert stat.S_IMODE((work / "key").stat().st_mode) == 0o600
+    public = (work / "key.pub").read_text()
+    assert public.startswith("ssh-ed25519 ")
+    assert public.endswith(" swarm-site dev\n")
+    assert (work / "authorized_keys/vagrant").read_text() == public
+    assert stat.S_IMODE((work / "authorized_keys/vagrant").stat().st_mode) == 0o644
+    assert (work / "nodes").read_text() == WORKSHOP["NODES"] + "\n"
+    assert (work / "ssh_config").read_text() == WORKSHOP["SSH_CONFIG"]
+    assert (work / "connect").read_text() == WORKSHOP["CONNECT"]
+    assert (work / "machines").is_dir()
+    assert (work / "locks").is_dir()
+
+
+def test_the_workshop_keeps_the_key_when_the_nodes_change(workshop: World) -> None:
+    succeeded(workshop.script("machines/workshop.sh", **WORKSHOP))
+    key = (workshop.work / "key").read_text()
+    succeeded(workshop.script("machines/workshop.sh", **{**WORKSHOP, "NODES": "core-01 192.168.56.11 manager"}))
+    assert (workshop.work / "key").read_text() == key
+    assert (workshop.work / "nodes").read_text() == "core-01 192.168.56.11 manager\n"
+
+
+def test_the_workshop_makes_a_key_anew_that_a_killed_run_left_half_made(workshop: World) -> None:
+    workshop.work.mkdir()
+    (workshop.work / "key").write_text("half")
+    succeeded(workshop.script("machines/workshop.sh", **WORKSHOP))
+    assert (workshop.work / "key").read_text().startswith("-----BEGIN OPENSSH")
+
+
+def test_a_network_that_this_machine_has_already_is_refused(workshop: World) -> None:
+    done = workshop.script("machines/workshop.sh", **{**WORKSHOP, "NETWORK": "172.17.5.0/24"})
+    assert refused(done) == (
+        "this machine: the network 172.17.5.0/24 overlaps 172.17.0.0/16 on docker0 of this machine; "
+        "give this stack another one: pulumi config set network 192.168.57.0/24\n"
+    )
+    assert not (workshop.work / "key").exists()
+
+
+def test_the_stacks_own_network_is_no_obstacle(workshop: World) -> None:
+    bridge = "br-0123456789ab"
+    workshop.stub("here", "ip", f"{ROUTES}echo 192.168.56.0/24 dev {bridge} proto kernel scope link\n")
+    workshop.plan(
+        DOCKER_ROOT,
+        DAEMON_ANSWERS,
+        Answer("here: docker network inspect vagrant_network_192.168.56.0/24", "[]\n"),
+        Answer("here: docker network inspect -f {{.Id}} *", "0123456789abcdef\n"),
+        Answer("here: docker ps -a --filter network=*", "swarm-site-dev-core-01\nswarm-site-dev-core-02\n"),
+    )
+    succeeded(workshop.script("machines/workshop.sh", **WORKSHOP))
+
+
+def test_a_network_of_another_stack_is_refused_with_the_names_on_it(workshop: World) -> None:
+    workshop.plan(
+        DOCKER_ROOT,
+        DAEMON_ANSWERS,
+        Answer("here: docker network inspect -f {{.Id}} *", "0123456789abcdef\n"),
+        Answer("here: docker network inspect *", "[]\n"),
+        Answer("here: docker ps -a --filter network=*", "swarm-site-dev-core-01\nswarm-site-blue-core-01\nother\n"),
+    )
+    assert refused(workshop.script("machines/workshop.sh", **WORKSHOP)) == (
+        "this machine: the network 192.168.56.0/24 belongs to swarm-site-blue-core-01, other; "
+        "give this stack another one: pulumi config set network 192.168.57.0/24\n"
+    )
+
+
+def test_too_little_memory_is_refused_before_the_first_machine_and_not_later(workshop: World) -> None:
+    greedy = {**WORKSHOP, "MEMORY_WANTED": "999999999"}
+    words = refused(workshop.script("machines/workshop.sh", **greedy))
+    assert re.fullmatch(
+        r"this machine: the machines need 999999999 MB of memory and \d+ MB are free; "
+        r"lower machines.memory or machines.count, or stop something\n",
+        words,
+    )
+    workshop.make("core-01")
+    succeeded(workshop.script("machines/workshop.sh", **greedy))
+
+
+def test_too_little_disk_is_refused(workshop: World) -> None:
+    workshop.stub("here", "df", "#!/bin/sh\necho Filesystem 1M-blocks Used Available\necho /dev/x 9999 9000 100 9% /\n")
+    assert refused(workshop.script("machines/workshop.sh", **WORKSHOP)) == (
+        "this machine: the machines need 2048 MB of disk below / and 100 MB are free; make room\n"
+    )
+
+
+def test_a_daemon_that_does_not_answer_is_refused_with_what_to_run(workshop: World) -> None:
+    workshop.plan(Answer("here: docker info", status=1))
+    words = refused(workshop.script("machines/workshop.sh", **WORKSHOP))
+    assert words == "this machine: the Docker daemon of this machine does not answer; run: tools/setup up\n"
+
+
+def test_a_tool_that_is_missing_is_refused_by_name(workshop: World) -> None:
+    (workshop.stubs / "here/vagrant").unlink()
+    tools = workshop.folder / "tools"
+    tools.mkdir()
+    for name in ("bash", "ssh-keygen", "flock", "mkdir", "chmod", "ls", "awk"):
+        program = shutil.which(name)
+        assert program
+        (tools / name).symlink_to(program)
+    done = workshop.script("machines/workshop.sh", **WORKSHOP, PATH=f"{workshop.stubs}/here:{tools}")
+    assert refused(done) == "this machine: vagrant is not installed; run: tools/setup up\n"
+
+
+# --- swarm/connect.sh ------------------------------------------------------------------------------------------------
+
+ANSWERING_SSH = """#!/usr/bin/env bash
+# A node whose control port answers has a file of its name in `managers/`.
+shift 4
+if [[ $1 == -W ]]; then
+  echo "tunnel to $2 of $3"
+  exec cat
+fi
+echo "$1" >>"$STUBS/tried"
+[[ -e $STUBS/managers/$1 ]] || exit 255
+"""
+
+
+@pytest.fixture
+def managers(world: World) -> World:
+    world.stub("here", "ssh", ANSWERING_SSH)
+    (world.stubs / "managers").mkdir()
+    return world
+
+
+def test_the_alias_leads_to_the_first_manager_that_answers(managers: World) -> None:
+    managers.nodes("core-01", "core-02", "core-03")
+    for name in ("core-02", "core-03"):
+        (managers.stubs / "managers" / name).touch()
+    done = managers.bash(render("swarm/connect.sh", work=".work/dev"), stdin="the caller's bytes\n")
+    assert succeeded(done) == "tunnel to localhost:22 of core-02\nthe caller's bytes\n"
+    assert (managers.stubs / "tried").read_text() == "core-01\ncore-02\n"
+
+
+def test_the_alias_tries_neither_workers_nor_machines_that_are_not_made(managers: World) -> None:
+    managers.nodes("core-01", "core-02", "core-03", managers=2)
+    (managers.work / "machines/core-01/ssh_config").unlink()
+    done = managers.script("swarm/connect.sh")
+    assert refused(done) == "no manager of the swarm answers (tried: core-02); run: make status\n"
+
+
+# --- swarm/leave.sh --------------------------------------------------------------------------------------------------
+
+NODE_LS = "node ls --format {{.Hostname}} {{.Status}} {{.Availability}} {{.ManagerStatus}}"
+WHOLE = "core-01 Ready Active Leader\ncore-02 Ready Active Reachable\ncore-03 Ready Active Reachable\n"
+SERVICES = "service ls --format {{.Name}} {{.Replicas}}"
+
+
+def manages(name: str) -> list[Answer]:
+    """A manager whose orders are obeyed, of a swarm that is whole."""
+    return [
+        Answer(f"{name}: docker node ls -q", "id1\nid2\nid3\n"),
+        Answer(f"{name}: docker {NODE_LS}", WHOLE),
+        Answer(f"{name}: docker {SERVICES}", "backend 2/2\n"),
+        Answer(f"{name}: docker node ps *", "Shutdown 1 second ago\n"),
+        Answer(f"{name}: docker node update *"),
+        Answer(f"{name}: docker node demote *"),
+        Answer(f"{name}: docker node rm *"),
+    ]
+
+
+def no_manager(name: str) -> Answer:
+    return Answer(f"{name}: docker node ls -q", status=1)
+
+
+def entries(name: str, *listings: str) -> list[Answer]:
+    pattern = f"{name}: docker node ls --format {{{{.ID}}}} {{{{.Hostname}}}}"
+    return [Answer(pattern, listing, once=index < len(listings) - 1) for index, listing in enumerate(listings)]
+
+
+LEFT = "id1 core-01\nid2 core-02\n"
+STALE = LEFT + "id3 core-03\nid4 core-03\n"
+
+
+@pytest.fixture
+def trio(world: World) -> World:
+    world.nodes("core-01", "core-02", "core-03")
+    (world.work / "swarm").write_text("cluster id\n")
+    return world
+
+
+def orders(world: World) -> list[str]:
+    """What was changed, in order; questions left out."""
+    asks = re.compile(r": docker (node ls|node ps|service ls|info|image inspect|container inspect|volume inspect)\b")
+    return [call for call in world.calls() if not asks.search(call)]
+
+
+def test_a_leave_of_a_run_that_takes_the_whole_swarm_away_asks_nobody(trio: World) -> None:
+    (trio.work / "leaving").write_text(f"{os.getpid()}\n")
+    done = trio.script("swarm/leave.sh", NODE="core-03")
+    assert succeeded(done) == "core-03: the whole swarm goes; nothing to hand over\n"
+    assert trio.connections() == []
+
+
+def test_the_mark_of_another_run_does_not_count(trio: World) -> None:
+    (trio.work / "leaving").write_text(f"{os.getpid()}0\n")
+    trio.plan(*manages("core-01"), *entries("core-01", STALE, LEFT), Answer("core-03: docker swarm leave --force"))
+    assert "left after" in succeeded(trio.script("swarm/leave.sh", NODE="core-03"))
+
+
+def test_a_leave_drains_demotes_leaves_and_takes_every_entry_out_in_this_order(trio: World) -> None:
+    trio.plan(*manages("core-01"), *entries("core-01", STALE, LEFT), Answer("core-03: docker swarm leave --force"))
+    done = trio.script("swarm/leave.sh", NODE="core-03")
+    assert re.fullmatch(r"core-03: left after \d+ s\n", succeeded(done))
+    assert orders(trio) == [
+        "core-01: docker node update --availability drain core-03",
+        "core-01: docker node demote core-03",
+        "core-03: docker swarm leave --force",
+        "core-01: docker node demote id3",
+        "core-01: docker node rm --force id3",
+        "core-01: docker node demote id4",
+        "core-01: docker node rm --force id4",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("listing", "services", "lacking"),
+    [
+        ("core-01 Ready Active Leader\n", "", "node core-02"),
+        (WHOLE.replace("core-02 Ready Active", "core-02 Down Active"), "", "node core-02"),
+        (WHOLE.replace("core-02 Ready Active", "core-02 Ready Drain"), "", "node core-02"),
+        (WHOLE.replace("Reachable\ncore-03", "Unreachable\ncore-03"), "", "node core-02"),
+        (WHOLE, "backend 1/2\nproxy 2/2\n", "service backend (1/2)"),
+    ],
+    ids=["missing", "down", "drained", "unreachable", "too few tasks"],
+)
+def test_a_leave_waits_for_all_others_and_names_what_is_not_whole(
+    trio: World, listing: str, services: str, lacking: str
+) -> None:
+    trio.plan(
+        Answer(f"core-01: docker {NODE_LS}", listing),
+        Answer(f"core-01: docker {SERVICES}", services),
+        *manages("core-01"),
+    )
+    done = trio.script("swarm/leave.sh", NODE="core-03")
+    assert refused(done) == f"core-03: can't leave: after 300 s these are not whole: {lacking}; run: make status\n"
+    assert "waiting for all others to be whole, 290 s" in done.stdout
+    assert orders(trio) == []
+
+
+def test_a_leave_goes_on_as_soon_as_all_others_are_whole(trio: World) -> None:
+    trio.plan(
+        Answer(f"core-01: docker {NODE_LS}", "core-01 Ready Active Leader\n", once=True),
+        *manages("core-01"),
+        *entries("core-01", LEFT),
+        Answer("core-03: docker swarm leave --force"),
+    )
+    assert "left after" in succeeded(trio.script("swarm/leave.sh", NODE="core-03"))
+
+
+def test_a_node_that_goes_for_good_is_not_waited_for(trio: World) -> None:
+    trio.nodes("core-01", "core-02")
+    trio.make("core-04")
+    trio.plan(*manages("core-01"), *entries("core-01", LEFT), Answer("core-03: docker swarm leave --force"))
+    succeeded(trio.script("swarm/leave.sh", NODE="core-03"))
+
+
+def test_a_dead_node_is_only_taken_out_of_the_list(trio: World) -> None:
+    trio.kill("core-03")
+    trio.plan(*manages("core-01"), *entries("core-01", STALE, LEFT))
+    assert succeeded(trio.script("swarm/leave.sh", NODE="core-03")).startswith(
+        "core-03: does not answer; its entry is taken out\ncore-03: left after"
+    )
+    assert orders(trio) == [
+        "core-01: docker node demote id3",
+        "core-01: docker node rm --force id3",
+        "core-01: docker node demote id4",
+        "core-01: docker node rm --force id4",
+    ]
+
+
+def test_a_dead_manager_is_passed_over_for_the_next(trio: World) -> None:
+    trio.kill("core-01")
+    trio.plan(
+        Answer(f"core-02: docker {NODE_LS}", "core-01 Ready Active \ncore-02 Ready Active Leader\n"),
+        *manages("core-02"),
+        *entries("core-02", LEFT),
+        Answer("core-03: docker swarm leave --force"),
+    )
+    succeeded(trio.script("swarm/leave.sh", NODE="core-03"))
+
+
+def test_an_entry_that_does_not_go_is_a_failure_that_says_where_to_look(trio: World) -> None:
+    trio.plan(*manages("core-01"), *entries("core-01", STALE), Answer("core-03: docker swarm leave --force"))
+    assert refused(trio.script("swarm/leave.sh", NODE="core-03")) == (
+        "core-03: left, but its entry is still in the swarm; look: make ssh NODE=core-01, then docker node ls\n"
+    )
+
+
+def test_the_last_manager_refuses_to_leave(trio: World) -> None:
+    trio.plan(no_manager("core-01"), no_manager("core-02"), *manages("core-03"))
+    assert refused(trio.script("swarm/leave.sh", NODE="core-03")) == (
+        "core-03: is the last manager, and without it the swarm is lost; take the whole stack down (make down), "
+        "or have three managers first\n"
+    )
+    assert orders(trio) == []
+
+
+def test_a_node_without_others_leaves_and_the_swarm_is_forgotten(world: World) -> None:
+    world.nodes("core-01")
+    (world.work / "swarm").touch()
+    assert "nobody to tell" in succeeded(world.script("swarm/leave.sh", NODE="core-01"))
+    assert not (world.work / "swarm").exists()
+
+
+def test_one_leave_waits_for_another(trio: World) -> None:
+    script = render("swarm/leave.sh").replace('"$WORK/locks/leave" 1800', '"$WORK/locks/leave" 0')
+    with (trio.work / "locks/leave").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = trio.bash(script, NODE="core-03")
+    assert "the lock .work/dev/locks/leave was not free" in refused(done)
+    assert trio.connections() == []
+
+
+# --- swarm/join.sh ---------------------------------------------------------------------------------------------------
+
+TOKEN = "SWMTKN-1-secret"
+STATE = "docker info -f {{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}}"
+CURL = """#!/usr/bin/env bash
+printf '%s: curl %s\\n' "$ON_NODE" "$*" >>"$STUBS/calls"
+printf '%s\\n' "$(cat)" >>"$STUBS/bodies"
+if [[ -e $STUBS/refusal ]]; then cat "$STUBS/refusal" && exit 22; fi
+"""
+
+
+def join(world: World, node: str, role: str = "manager") -> subprocess.CompletedProcess[str]:
+    world.stub("node", "curl", CURL)
+    return world.script("swarm/join.sh", NODE=node, NODE_ADDRESS=f"192.0.2.{10 + int(node[-1])}", ROLE=role)
+
+
+def body(world: World) -> str:
+    return (world.stubs / "bodies").read_text()
+
+
+@pytest.fixture
+def fresh(world: World) -> World:
+    world.nodes("core-01", "core-02", "core-03")
+    return world
+
+
+def test_the_first_node_starts_a_swarm_drained_and_remembers_it(fresh: World) -> None:
+    fresh.plan(
+        Answer(f"core-01: {STATE}", "inactive false\n"),
+        no_manager("core-02"),
+        no_manager("core-03"),
+        Answer("core-01: docker info -f {{.Swarm.Cluster.ID}}", "cluster id\n"),
+    )
+    assert succeeded(join(fresh, "core-01")) == "core-01: started the swarm\n"
+    assert body(fresh) == (
+        '{"ListenAddr":"192.0.2.11:2377","AdvertiseAddr":"192.0.2.11","DataPathAddr":"192.0.2.11","Availability":"drain"}\n'
+    )
+    assert (fresh.work / "swarm").read_text() == "cluster id\n"
+    assert any("--unix-socket /var/run/docker.sock" in call and "/swarm/init" in call for call in fresh.calls())
+
+
+def test_a_node_joins_drained_through_a_living_manager_after_its_stale_entries_went(fresh: World) -> None:
+    fresh.kill("core-01")
+    fresh.plan(
+        Answer(f"core-03: {STATE}", "inactive false\n"),
+        *manages("core-02"),
+        *entries("core-02", "id2 core-02\nid9 core-03\n", "id2 core-02\n"),
+        Answer("core-02: docker swarm join-token -q worker", f"{TOKEN}\n"),
+    )
+    assert "joined through core-02 after" in succeeded(join(fresh, "core-03", "worker"))
+    assert body(fresh) == (
+        '{"ListenAddr":"192.0.2.13:2377","AdvertiseAddr":"192.0.2.13","DataPathAddr":"192.0.2.13","Availability":"drain",'
+        f'"RemoteAddrs":["192.0.2.12:2377"],"JoinToken":"{TOKEN}"}}\n'
+    )
+    removal = fresh.calls().index("core-02: docker node rm --force id9")
+    assert removal < next(index for index, call in enumerate(fresh.calls()) if "/swarm/join" in call)
+
+
+def test_the_token_stands_in_no_argument_and_in_no_words(fresh: World) -> None:
+    fresh.plan(
+        Answer(f"core-03: {STATE}", "inactive false\n"),
+        *manages("core-01"),
+        *entries("core-01", ""),
+        Answer("core-01: docker swarm join-token -q manager", f"{TOKEN}\n"),
+    )
+    done = join(fresh, "core-03")
+    assert TOKEN in body(fresh)
+    for words in (done.stdout, done.stderr, *fresh.calls(), *fresh.connections()):
+        assert TOKEN not in words
+
+
+def test_a_refused_join_is_a_failure_with_the_words_of_the_daemon_and_without_the_token(fresh: World) -> None:
+    (fresh.stubs / "refusal").write_text('{"message":"no quorum"}')
+    fresh.plan(
+        Answer(f"core-03: {STATE}", "inactive false\n"),
+        *manages("core-01"),
+        *entries("core-01", ""),
+        Answer("core-01: docker swarm join-token -q manager", f"{TOKEN}\n"),
+    )
+    words = refused(join(fresh, "core-03"))
+    assert words == 'core-03: swarm join failed: {"message":"no quorum"}; run again: make up\n'
+
+
+@pytest.mark.parametrize(("state", "role"), [("active true", "manager"), ("active false", "worker")])
+def test_a_member_in_its_role_is_left_alone(fresh: World, state: str, role: str) -> None:
+    fresh.plan(Answer(f"core-02: {STATE}", f"{state}\n"))
+    assert succeeded(join(fresh, "core-02", role)) == ""
+    assert orders(fresh) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "role", "order"), [("active false", "manager", "promote"), ("active true", "worker", "demote")]
+)
+def test_a_member_in_another_role_changes_it_through_another_manager(
+    fresh: World, state: str, role: str, order: str
+) -> None:
+    fresh.plan(
+        Answer(f"core-01: docker node {order} core-02"),
+        Answer(f"core-02: {STATE}", f"{state}\n"),
+        *manages("core-01"),
+    )
+    assert succeeded(join(fresh, "core-02", role)) == f"core-02: is a {role} now\n"
+    assert orders(fresh) == [f"core-01: docker node {order} core-02"]
+
+
+def test_a_member_of_a_swarm_that_it_lost_leaves_it_first(fresh: World) -> None:
+    fresh.plan(
+        Answer(f"core-02: {STATE}", "error false\n"),
+        Answer("core-02: docker swarm leave --force"),
+        *manages("core-01"),
+        *entries("core-01", ""),
+        Answer("core-01: docker swarm join-token -q manager", f"{TOKEN}\n"),
+    )
+    succeeded(join(fresh, "core-02"))
+    assert orders(fresh)[0] == "core-02: docker swarm leave --force"
+
+
+def test_a_second_swarm_is_never_started_beside_one_that_does_not_answer(fresh: World) -> None:
+    (fresh.work / "swarm").write_text("cluster id\n")
+    fresh.plan(Answer(f"core-01: {STATE}", "inactive false\n"), no_manager("core-02"), no_manager("core-03"))
+    assert refused(join(fresh, "core-01")) == (
+        "core-01: none of the swarm's managers answers, so nobody can let this node in; run: make repair\n"
+    )
+    assert not (fresh.stubs / "bodies").exists()
+
+
+def test_a_node_that_is_not_the_first_waits_for_a_swarm_and_gives_up_with_a_sentence(fresh: World) -> None:
+    fresh.plan(Answer(f"core-02: {STATE}", "inactive false\n"), no_manager("core-01"), no_manager("core-03"))
+    done = join(fresh, "core-02")
+    assert refused(done) == "core-02: no manager to join within 180 s; run again: make up\n"
+    assert "core-02: waiting for a manager to join, 170 s\n" in done.stdout
+
+
+def test_a_node_that_does_not_answer_ends_a_join_with_the_words_of_ssh(fresh: World) -> None:
+    fresh.kill("core-02")
+    done = join(fresh, "core-02")
+    assert done.returncode != 0
+    assert "No route to host" in done.stderr
+
+
+# --- swarm/cluster.sh, swarm/dissolve.sh -----------------------------------------------------------------------------
+
+
+def test_a_cluster_is_there_once_its_swarm_was_started_and_the_mark_of_a_destroy_goes(trio: World) -> None:
+    (trio.work / "leaving").touch()
+    assert succeeded(trio.script("swarm/cluster.sh")) == ""
+    assert not (trio.work / "leaving").exists()
+
+
+def test_without_a_swarm_there_is_no_cluster(fresh: World) -> None:
+    assert refused(fresh.script("swarm/cluster.sh")) == "this machine: the swarm was not started; run again: make up\n"
+
+
+def test_when_the_cluster_goes_its_services_go_and_the_leaves_of_this_run_know(trio: World) -> None:
+    trio.plan(
+        Answer("core-01: docker node ls -q", "id1\n"),
+        Answer("core-01: docker service ls -q --filter label=swarm-site", "s1\ns2\n"),
+        Answer("core-01: docker service rm s1 s2"),
+        Answer("core-01: docker config ls -q --filter name=backend-nginx", "c1\n"),
+        Answer("core-01: docker config rm c1"),
+    )
+    assert succeeded(trio.script("swarm/dissolve.sh")) == ""
+    assert (trio.work / "leaving").read_text() == f"{os.getpid()}\n"
+    assert not (trio.work / "swarm").exists()
+    assert orders(trio)[-1] == "core-01: docker config rm c1"
+    assert "the whole swarm goes" in succeeded(trio.script("swarm/leave.sh", NODE="core-02"))
+
+
+# --- swarm/ready.sh, swarm/running.sh --------------------------------------------------------------------------------
+
+READY = {"NODE": "core-03", "IMAGE": "localhost/site/nginx:1", "MOUNT": "/srv/content", "PROXY": "true"}
+
+
+def test_a_node_is_opened_after_a_container_of_the_image_ran_on_it(trio: World) -> None:
+    trio.plan(Answer("core-03: docker run --rm *"), no_manager("core-03"), *manages("core-01"))
+    assert "ready after" in succeeded(trio.script("swarm/ready.sh", **READY))
+    first, second = orders(trio)
+    assert first.startswith("core-03: docker run --rm --network none --mount type=bind,source=/srv/content,")
+    assert first.endswith(" localhost/site/nginx:1 true")
+    assert second == ("core-01: docker node update --availability active --label-add swarm-site.proxy=true core-03")
+
+
+def test_a_node_on_which_no_container_starts_stays_closed_and_the_cause_is_shown(trio: World) -> None:
+    trio.plan(Answer("core-03: docker run *", status=125), *manages("core-03"))
+    trio.stub("node", "docker", RECORDER.replace('exit "$status"', 'echo "No such image" >&2; exit "$status"'))
+    words = refused(trio.script("swarm/ready.sh", **READY))
+    assert words == "core-03: can't start a container of localhost/site/nginx:1: No such image\n"
+    assert len(orders(trio)) == 1
+
+
+def test_without_a_manager_no_node_is_opened(trio: World) -> None:
+    trio.plan(Answer("core-03: docker run *"), *(no_manager(f"core-0{number}") for number in (1, 2, 3)))
+    assert refused(trio.script("swarm/ready.sh", **READY)) == (
+        "core-03: no manager answers to open this node; run: make status\n"
+    )
+
+
+RUNNING = {"NODE": "", "SERVICE": "proxy", "LABEL": "swarm-site.proxy", "PATIENCE": "120"}
+ASKED = "core-01: docker service inspect proxy -f *"
+TASKS = "core-01: docker service ps proxy --filter desired-state=running *"
+ERRORS = Answer("core-01: docker service ps proxy --no-trunc *", "core-03: Rejected 3 seconds ago No such image\n")
+NODES = [
+    Answer("core-01: docker node ls -q", "id1\nid2\nid3\n"),
+    Answer("core-01: docker node inspect id1 *", "core-01 active ready false\n"),
+    Answer("core-01: docker node inspect id2 *", "core-02 active ready true\n"),
+    Answer("core-01: docker node inspect id3 *", "core-03 active ready true\n"),
+]
+BOTH = "core-02 Running 5 seconds ago\ncore-03 Running 5 seconds ago\n"
+
+
+def test_a_service_runs_once_it_has_a_task_on_every_labelled_node(trio: World) -> None:
+    trio.plan(
+        Answer(ASKED, "updating update in progress\n", once=True),
+        Answer(ASKED, "completed update completed\n"),
+        Answer(TASKS, "core-02 Running 5 seconds ago\ncore-03 Starting 1 second ago\n", once=True),
+        Answer(TASKS, BOTH),
+        *NODES,
+    )
+    succeeded(trio.script("swarm/running.sh", **RUNNING))
+    assert sum("service inspect" in call for call in trio.calls()) >= 2
+
+
+@pytest.mark.parametrize("node", ["core-03 drain ready true", "core-03 active down true", "core-03 active ready false"])
+def test_a_node_that_is_closed_dead_or_without_the_label_needs_no_task(trio: World, node: str) -> None:
+    trio.plan(
+        Answer(ASKED, ""),
+        Answer(TASKS, "core-02 Running 5 seconds ago\n"),
+        Answer("core-01: docker node inspect id3 *", f"{node}\n"),
+        *NODES,
+    )
+    succeeded(trio.script("swarm/running.sh", **RUNNING))
+
+
+def test_a_service_that_stays_away_is_a_failure_with_its_tasks_own_errors(trio: World) -> None:
+    trio.plan(Answer(ASKED, ""), Answer(TASKS, "core-02 Running 5 seconds ago\n"), ERRORS, *NODES)
+    done = trio.script("swarm/running.sh", **RUNNING)
+    assert refused(done) == (
+        "this machine: proxy is missing after 120 s: core-03\ncore-03: Rejected 3 seconds ago No such image\n"
+    )
+
+
+@pytest.mark.parametrize("state", ["rollback_completed rollback completed", "paused update paused due to failure"])
+def test_a_change_that_was_taken_back_is_a_failure_at_once(trio: World, state: str) -> None:
+    trio.plan(Answer(ASKED, f"{state}\n"), Answer(TASKS, BOTH), ERRORS, *NODES)
+    done = trio.script("swarm/running.sh", **RUNNING)
+    assert refused(done) == (
+        f"this machine: the change of proxy was taken back: {state}\ncore-03: Rejected 3 seconds ago No such image\n"
+    )
+    assert "waiting" not in done.stdout
+
+
+# --- images/deliver.sh -----------------------------------------------------------------------------------------------
+
+IMAGE = "localhost/site/nginx:0123456789ab"
+DELIVERY = {"NODE": "core-01", "IMAGE": IMAGE}
+
+
+def archive(world: World) -> Path:
+    path = world.folder / "cache/swarm-site/images/nginx-0123456789ab.tar"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def test_an_image_that_is_there_is_not_sent(world: World) -> None:
+    world.nodes("core-01")
+    world.plan(Answer(f"core-01: docker image inspect {IMAGE}", "[]\n"))
+    assert succeeded(world.script("images/deliver.sh", **DELIVERY)) == ""
+
+
+def test_an_image_that_is_missing_is_sent_from_its_archive(world: World) -> None:
+    world.nodes("core-01")
+    archive(world).write_text("the layers")
+    world.stub("node", "docker", '#!/bin/sh\n[ "$1" = load ] && cat >"$STUBS/loaded"\n')
+    assert re.fullmatch(
+        rf"core-01: loaded {IMAGE} after \d+ s\n", succeeded(world.script("images/deliver.sh", **DELIVERY))
+    )
+    assert (world.stubs / "loaded").read_text() == "the layers"
+
+
+def test_an_archive_that_is_gone_is_a_failure_that_says_what_to_run(world: World) -> None:
+    world.nodes("core-01")
+    world.plan(Answer("core-01: docker image inspect *", status=1))
+    words = refused(world.script("images/deliver.sh", **DELIVERY))
+    assert words == f"core-01: the archive {archive(world)} of {IMAGE} is gone; run: make repair\n"
+
+
+def test_a_node_that_takes_no_image_is_a_failure_with_its_own_words(world: World) -> None:
+    world.nodes("core-01")
+    archive(world).write_text("")
+    world.stub("node", "docker", '#!/bin/sh\necho "no space left on device" >&2\nexit 1\n')
+    words = refused(world.script("images/deliver.sh", **DELIVERY))
+    assert words == f"core-01: docker load of {IMAGE} failed: no space left on device\n"
+
+
+# --- deletes ---------------------------------------------------------------------------------------------------------
+
+GONE = [
+    Answer("here: docker info"),
+    Answer("here: docker container inspect *", status=1),
+    Answer("here: docker volume inspect *", status=1),
+]
+STATES = ["dead", "half made", "gone"]
+DELETES: Mapping[str, Mapping[str, Mapping[str, str]]] = {
+    "images/withdraw.sh": {
+        "input": {"NODE": "core-01", "IMAGE": IMAGE},
+        "says": {"dead": f"core-01: {IMAGE} stays: the node does not answer, or a container uses it\n"},
+    },
+    "content/remove.sh": {
+        "input": {"NODE": "core-01"},
+        "says": {"dead": "core-01: content stays: the node does not answer\n"},
+    },
+    "proxy/remove.sh": {
+        "input": {"NODE": "core-01"},
+        "says": {"dead": "core-01: proxy configurations stay: the node does not answer\n"},
+    },
+    "swarm/leave.sh": {
+        "input": {"NODE": "core-01"},
+        "says": {
+            state: "core-01: no other manager answers; nobody to tell that this node leaves\n" for state in STATES
+        },
+    },
+    "swarm/dissolve.sh": {
+        "input": {"NODE": ""},
+        "says": {state: "this machine: no manager answers; services go with their nodes\n" for state in STATES},
+    },
+    "machines/delete.sh": {
+        "input": {"NODE": "core-01"},
+        "says": {state: "core-01: gone after 0 s\n" for state in STATES},
+    },
+    "machines/sweep.sh": {
+        "input": {"NODE": ""},
+        "says": {state: "core-01: left over, taken away\n" for state in ("dead", "half made")},
+    },
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("template", DELETES)
+def test_a_delete_bears_a_machine_that_is_not_there(world: World, template: str, state: str) -> None:
+    folder = world.work / "machines/core-01"
+    if state == "dead":
+        world.nodes("core-01")
+        world.kill("core-01")
+        (folder / "Vagrantfile").touch()
+    elif state == "half made":
+        folder.mkdir()
+        (folder / "Vagrantfile").touch()
+    world.plan(
+        *GONE, Answer("here: vagrant destroy -f"), Answer("here: docker ps -a --filter label=swarm-site.stack=dev *")
+    )
+    done = world.script(template, **DELETES[template]["input"])
+    expected = DELETES[template]["says"].get(state, "")
+    assert re.sub(r"after \d+ s", "after 0 s", succeeded(done)) == expected
+    assert done.stderr == ""
+    if template.startswith("machines/"):
+        assert not folder.exists()
+        assert ("here: vagrant destroy -f" in world.calls()) == (state != "gone")
+
+
+def test_every_delete_is_tried_on_machines_that_are_not_there() -> None:
+    used = re.findall(
+        r'delete="(.*?)"', "".join(path.read_text() for path in (TEMPLATES.parent / "components").glob("*.py"))
+    )
+    assert set(used) == set(DELETES)
+
+
+@pytest.mark.parametrize(
+    ("template", "order"),
+    [
+        ("images/withdraw.sh", f"core-01: docker image rm --force {IMAGE}"),
+        ("content/remove.sh", "core-01: rm -rf /srv/swarm-site/content"),
+        ("proxy/remove.sh", "core-01: rm -rf /srv/swarm-site/proxy"),
+    ],
+)
+def test_a_delete_takes_off_a_living_node_what_the_create_brought(world: World, template: str, order: str) -> None:
+    world.nodes("core-01")
+    world.plan(Answer(order))
+    assert succeeded(world.script(template, NODE="core-01", IMAGE=IMAGE)) == ""
+    assert world.calls() == [order]
+
+
+def test_a_machine_goes_with_its_container_volume_and_folder(world: World) -> None:
+    world.make("core-01")
+    (world.work / "machines/core-01/Vagrantfile").touch()
+    world.plan(
+        *(Answer(f"here: docker {words} swarm-site-dev-core-01") for words in ("container inspect", "rm -fv")),
+        *(Answer(f"here: docker {words} swarm-site-dev-core-01") for words in ("volume inspect", "volume rm")),
+        Answer("here: docker info"),
+        Answer("here: vagrant destroy -f"),
+    )
+    succeeded(world.script("machines/delete.sh", NODE="core-01"))
+    assert orders(world) == [
+        "here: vagrant destroy -f",
+        "here: docker rm -fv swarm-site-dev-core-01",
+        "here: docker volume rm swarm-site-dev-core-01",
+    ]
+    assert not (world.work / "machines/core-01").exists()
+
+
+def test_a_machine_that_vagrant_can_not_take_away_is_taken_away_directly_and_that_is_said(world: World) -> None:
+    world.make("core-01")
+    (world.work / "machines/core-01/Vagrantfile").touch()
+    world.plan(*GONE, Answer("here: vagrant destroy -f", "it is broken\n", status=1))
+    output = succeeded(world.script("machines/delete.sh", NODE="core-01"))
+    assert "core-01: vagrant destroy failed (it is broken); its container is removed directly\n" in output
+
+
+def test_a_machine_is_not_forgotten_while_the_daemon_does_not_answer(world: World) -> None:
+    world.make("core-01")
+    world.plan(Answer("here: docker info", status=1))
+    words = refused(world.script("machines/delete.sh", NODE="core-01"))
+    assert words == "core-01: the Docker daemon of this machine does not answer; run: tools/setup up\n"
+    assert (world.work / "machines/core-01/ssh_config").exists()
+
+
+def test_a_container_that_does_not_go_is_a_failure_and_its_folder_stays(world: World) -> None:
+    world.make("core-01")
+    world.plan(
+        Answer("here: docker info"), Answer("here: docker container inspect *"), Answer("here: docker rm *", status=1)
+    )
+    assert world.script("machines/delete.sh", NODE="core-01").returncode == 1
+    assert (world.work / "machines/core-01/ssh_config").exists()
+
+
+def test_the_sweep_takes_away_what_nobody_owns_and_then_the_folder(world: World) -> None:
+    world.make("core-01")
+    world.plan(
+        Answer("here: docker ps -a --filter label=swarm-site.stack=dev *", "core-07\n"),
+        Answer("here: docker container inspect swarm-site-dev-core-07"),
+        Answer("here: docker rm -fv swarm-site-dev-core-07"),
+        *GONE,
+    )
+    assert succeeded(world.script("machines/sweep.sh", NODE="")) == (
+        "core-01: left over, taken away\ncore-07: left over without a folder, taken away\n"
+    )
+    assert "here: docker rm -fv swarm-site-dev-core-07" in world.calls()
+    assert not world.work.exists()
+
+
+# --- machines/create.sh ----------------------------------------------------------------------------------------------
+
+MACHINE = {"NODE": "core-01", "PROVIDER": "docker", "VAGRANTFILE": "one\n", "SSH_CONFIG": "Host core-01\n"}
+UP = "here: vagrant up --provider docker"
+CREATED = [*GONE, Answer(UP), Answer("core-01: docker info")]
+
+
+def test_a_machine_is_made_in_its_own_folder_and_waited_for(world: World) -> None:
+    world.plan(*CREATED)
+    assert re.search(r"core-01: up after \d+ s\n$", succeeded(world.script("machines/create.sh", **MACHINE)))
+    folder = world.work / "machines/core-01"
+    assert (folder / "Vagrantfile").read_text() == "one\n"
+    assert (folder / "ssh_config").read_text() == "Host core-01\n"
+
+
+def test_a_machine_that_is_there_is_started_and_not_made_anew(world: World) -> None:
+    world.plan(*CREATED)
+    succeeded(world.script("machines/create.sh", **MACHINE))
+    (world.work / "machines/core-01/kept").touch()
+    succeeded(world.script("machines/create.sh", **MACHINE))
+    assert (world.work / "machines/core-01/kept").exists()
+    assert "here: vagrant destroy -f" not in world.calls()
+
+
+def test_a_machine_that_a_killed_run_left_half_made_is_made_anew(world: World) -> None:
+    world.plan(Answer(UP, status=1, once=True), *CREATED, Answer("here: vagrant destroy -f"))
+    assert refused(world.script("machines/create.sh", **MACHINE)).startswith("core-01: vagrant up failed")
+    succeeded(world.script("machines/create.sh", **MACHINE))
+    assert "here: vagrant destroy -f" in world.calls()
+
+
+def test_a_machine_of_other_settings_is_made_anew(world: World) -> None:
+    world.plan(*CREATED, Answer("here: vagrant destroy -f"))
+    succeeded(world.script("machines/create.sh", **MACHINE))
+    (world.work / "machines/core-01/old").touch()
+    succeeded(world.script("machines/create.sh", **{**MACHINE, "VAGRANTFILE": "another\n"}))
+    assert not (world.work / "machines/core-01/old").exists()
+    assert (world.work / "machines/core-01/Vagrantfile").read_text() == "another\n"
+
+
+def test_a_machine_that_does_not_come_up_is_a_failure_with_the_end_of_its_log(world: World) -> None:
+    world.plan(*GONE, Answer(UP, "line one\nthe image is missing\n", status=1))
+    words = refused(world.script("machines/create.sh", **MACHINE))
+    assert words == (
+        "core-01: vagrant up failed: line one\nthe image is missing\nlog: .work/dev/machines/core-01/log; run again: make up\n"
+    )
+
+
+def test_a_machine_on_which_docker_does_not_answer_is_a_failure_that_says_how_to_look(world: World) -> None:
+    world.plan(*GONE, Answer(UP), Answer("core-01: docker info", "no daemon\n", status=1))
+    done = world.script("machines/create.sh", **MACHINE)
+    assert refused(done) == (
+        "core-01: Docker did not answer within 90 s; log: .work/dev/machines/core-01/log; look at it: make ssh NODE=core-01\n"
+    )
+    assert "no daemon" in (world.work / "machines/core-01/log").read_text()
+
+
+# --- what the stubs themselves must do -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def calls_before(world: World) -> Iterator[World]:
+    yield world
+    assert world.calls() == ["here: docker whoami"]
+
+
+def test_a_program_that_is_called_as_nobody_planned_is_a_failure(calls_before: World) -> None:
+    done = calls_before.bash("docker whoami")
+    assert (done.returncode, done.stderr) == (97, "unplanned: here: docker whoami\n")

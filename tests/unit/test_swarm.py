@@ -1,0 +1,179 @@
+"""Members, cluster and provider, and the step that opens a node."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from components.config import Node
+from components.rendering import render
+from components.swarm import Ready, ReadyArgs, Swarm, SwarmArgs
+from tests.unit.harness import COMMAND, PROVIDER, WORK, Run, machines, nodes, run, stand_in
+
+
+def swarm(planned: Sequence[Node], *names: str) -> Run:
+    def body() -> Any:
+        made = machines(planned)
+        components = [Swarm(name, SwarmArgs(work=WORK, machines=made)) for name in names or ("swarm",)]
+        return [
+            {
+                "members": {name: member.id for name, member in component.members.items()},
+                "cluster": component.cluster.id,
+                "manager_endpoint": component.manager_endpoint,
+            }
+            for component in components
+        ]
+
+    return run(body)
+
+
+def test_there_is_one_member_a_node_a_cluster_and_a_provider() -> None:
+    assert swarm(nodes(3)).inventory("swarm") == {
+        ("swarm-site:index:Swarm", "swarm"),
+        (COMMAND, "swarm-core-01"),
+        (COMMAND, "swarm-core-02"),
+        (COMMAND, "swarm-core-03"),
+        (COMMAND, "swarm-cluster"),
+        (PROVIDER, "swarm-manager"),
+    }
+
+
+def test_the_component_is_the_parent_of_all() -> None:
+    children = swarm(nodes(2)).within("swarm")
+    assert {child.parent for child in children if child.name != "swarm"} == {"swarm"}
+
+
+def test_a_member_joins_in_its_role_and_leaves_in_turn() -> None:
+    result = swarm(nodes(2, managers=1))
+    member = result["swarm-core-02"]
+    assert member.environment == {
+        "NODE": "core-02",
+        "WORK": ".work/dev",
+        "NODE_ADDRESS": "192.168.56.12",
+        "ROLE": "worker",
+    }
+    assert result["swarm-core-01"].environment["ROLE"] == "manager"
+    assert member.scripts == {
+        "CREATE_SCRIPT": render("swarm/join.sh"),
+        "DELETE_SCRIPT": render("swarm/leave.sh"),
+    }
+    assert member.delete_before_replace
+
+
+def test_a_leave_has_time_until_every_other_node_was_rebuilt() -> None:
+    assert swarm(nodes(1))["swarm-core-01"].timeouts == {"create": "45m", "update": "45m", "delete": "45m"}
+
+
+def test_a_membership_goes_with_its_machine_and_only_after_it_left() -> None:
+    member = swarm(nodes(3))["swarm-core-02"]
+    assert member.inputs["triggers"] == ["machine-core-02-id"]
+    assert member.dependencies == {"machine-core-02"}
+    # A leave that was skipped with the machine would leave a stale manager behind, which costs the quorum.
+    assert member.deleted_with == ""
+
+
+def test_a_member_does_not_change_when_others_come_or_go() -> None:
+    few, many = swarm(nodes(3)), swarm(nodes(5))
+    for name in ("swarm-core-01", "swarm-core-02", "swarm-core-03"):
+        assert few[name].inputs == many[name].inputs
+
+
+def test_the_cluster_outlives_every_single_node() -> None:
+    few, many = swarm(nodes(3)), swarm(nodes(5))
+    assert few["swarm-cluster"].inputs == many["swarm-cluster"].inputs
+    assert few["swarm-cluster"].environment == {"NODE": "", "WORK": ".work/dev"}
+    assert few["swarm-cluster"].inputs["triggers"] == []
+    assert few["swarm-cluster"].data_dependencies == set()
+
+
+def test_the_cluster_goes_before_every_member() -> None:
+    cluster = swarm(nodes(3))["swarm-cluster"]
+    assert cluster.dependencies == {"swarm-core-01", "swarm-core-02", "swarm-core-03"}
+    assert cluster.scripts == {
+        "CREATE_SCRIPT": render("swarm/cluster.sh"),
+        "DELETE_SCRIPT": render("swarm/dissolve.sh"),
+    }
+    assert cluster.timeouts == {"create": "5m", "update": "5m", "delete": "5m"}
+
+
+def test_the_provider_reaches_a_manager_through_the_stacks_own_ssh_configuration() -> None:
+    provider = swarm(nodes(3))["swarm-manager"]
+    assert provider.inputs == {"host": "ssh://swarm-manager", "sshOpts": '["-F", ".work/dev/ssh_config"]'}
+    # Known from the first preview on: with an unknown host nothing is checked.
+    assert provider.dependencies == set()
+
+
+def test_it_hands_on_members_cluster_and_endpoint() -> None:
+    result = swarm(nodes(2))
+    assert result.returned == [
+        {
+            "members": {"core-01": "swarm-core-01-id", "core-02": "swarm-core-02-id"},
+            "cluster": "swarm-cluster-id",
+            "manager_endpoint": "ssh://swarm-manager",
+        }
+    ]
+    assert result.outputs["swarm"] == {"manager_endpoint": "ssh://swarm-manager"}
+
+
+def test_two_swarms_stand_side_by_side() -> None:
+    result = swarm(nodes(1), "left", "right")
+    assert {name for _, name in result.inventory("right")} == {
+        *("right", "right-core-01", "right-cluster", "right-manager"),
+    }
+    assert result["left-cluster"].dependencies == {"left-core-01"}
+
+
+# --- ready -----------------------------------------------------------------------------------------------------------
+
+
+def ready(planned: Sequence[Node], *names: str) -> Run:
+    def body() -> Any:
+        made = machines(planned)
+        everywhere = {machine.node.name: stand_in(f"image-{machine.node.name}") for machine in made}
+        somewhere = {machine.node.name: stand_in(f"seed-{machine.node.name}") for machine in made if machine.node.proxy}
+        args = ReadyArgs(
+            work=WORK,
+            machines=made,
+            delivered=[everywhere, somewhere],
+            image="localhost/site/nginx:1",
+            mount="/srv/content",
+        )
+        return [[resource.id for resource in Ready(name, args).resources] for name in names or ("ready",)]
+
+    return run(body)
+
+
+def test_each_node_is_opened_by_a_command_of_its_own() -> None:
+    result = ready(nodes(2))
+    assert result.inventory("ready") == {
+        ("swarm-site:index:Ready", "ready"),
+        (COMMAND, "ready-core-01"),
+        (COMMAND, "ready-core-02"),
+    }
+    assert {result[name].parent for name in ("ready-core-01", "ready-core-02")} == {"ready"}
+    assert result.returned == [["ready-core-01-id", "ready-core-02-id"]]
+    assert result.outputs["ready"] == {}
+
+
+def test_a_node_is_opened_with_its_image_its_content_and_its_label() -> None:
+    result = ready(nodes(2, proxies=[2]))
+    opened = result["ready-core-02"]
+    assert opened.environment == {
+        "NODE": "core-02",
+        "WORK": ".work/dev",
+        "IMAGE": "localhost/site/nginx:1",
+        "MOUNT": "/srv/content",
+        "PROXY": "true",
+    }
+    assert result["ready-core-01"].environment["PROXY"] == "false"
+    assert opened.scripts == {"CREATE_SCRIPT": render("swarm/ready.sh")}
+    assert opened.inputs["triggers"] == ["machine-core-02-id"]
+    assert opened.timeouts == {"create": "10m", "update": "10m", "delete": "10m"}
+
+
+def test_a_node_is_opened_after_all_that_must_be_on_it_and_waits_for_no_other_node() -> None:
+    result = ready(nodes(2, proxies=[2]))
+    assert result["ready-core-01"].dependencies == {"machine-core-01", "image-core-01"}
+    assert result["ready-core-02"].dependencies == {"machine-core-02", "image-core-02", "seed-core-02"}
+
+
+def test_two_steps_stand_side_by_side() -> None:
+    assert {name for _, name in ready(nodes(1), "left", "right").inventory("left")} == {"left", "left-core-01"}

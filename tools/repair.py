@@ -1,0 +1,94 @@
+"""Bring back what is dead, missing or changed by hand: each part's own script is run once more.
+
+`NODE=core-01` makes that machine anew.
+"""
+
+import os
+
+from tools import stack, up
+from tools.observe import Finding, observe
+from tools.stack import ToolError
+
+
+def repair() -> int:
+    """Put right what `status` names, and only that."""
+    stack.clear_what_a_killed_run_left()
+    node = os.environ.get("NODE", "")
+    known = stack.resources()
+    if not known:
+        raise ToolError(f"stack {stack.STACK} is not up, so there is nothing to repair; run: make up")
+    up.wake(up.made_entries(known))
+    form_again()
+    if node:
+        rebuild(node)
+    before = observe()
+    for name in commands_to_run(before.findings):
+        stack.run_again(name)
+    if any(finding.refresh for finding in before.findings):
+        changed("refresh", "--yes", "--skip-preview", "--target", "**-service", "--suppress-outputs")
+        changed("up", "--yes", "--skip-preview", "--suppress-outputs")
+    after = observe()
+    for finding in after.findings:
+        print(f"{finding.part}: {finding.what}; {finding.remedy}")
+    print(
+        "nothing had to be repaired"
+        if not before.findings and not node
+        else "repaired"
+        if after.code == 0
+        else "not all is well yet"
+    )
+    return after.code
+
+
+def commands_to_run(findings: list[Finding]) -> list[str]:
+    """Commands in the order of the flow: members first, a node is opened last."""
+    names = {name for finding in findings for name in finding.again}
+    flow = ("swarm-", "nginx-image-", "content-", "proxy-", "ready-")
+    return sorted(names, key=lambda name: next(index for index, prefix in enumerate(flow) if name.startswith(prefix)))
+
+
+def form_again() -> None:
+    """Where no manager has a quorum any more, make the first living one the only manager; services and tasks stay."""
+    entries = stack.nodes()
+    if not entries or stack.living_manager(entries):
+        return
+    for entry in entries:
+        state = stack.on_node(
+            entry.name, "docker", "info", "-f", "{{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}}"
+        )
+        if state.stdout.split() == ["active", "true"]:
+            print(f"the quorum is lost; {entry.name} forms the swarm again, with its services")
+            done = stack.on_node(
+                entry.name,
+                "docker",
+                "swarm",
+                "init",
+                "--force-new-cluster",
+                "--advertise-addr",
+                entry.address,
+                seconds=60,
+            )
+            if done.returncode != 0:
+                raise ToolError(f"{entry.name} can't form the swarm again: {done.stderr.strip()}")
+            return
+    raise ToolError(
+        "no manager of the swarm is left to form it again; the machines have to be made anew: make down, then make up"
+    )
+
+
+def rebuild(node: str) -> None:
+    """Make one machine anew, and everything on it."""
+    known = stack.resources()
+    if f"machines-{node}" not in known:
+        raise ToolError(f"NODE={node} is no machine of stack {stack.STACK}; make status lists them")
+    changed("up", "--yes", "--skip-preview", "--suppress-outputs", "--replace", known[f"machines-{node}"]["urn"])
+
+
+def changed(*arguments: str) -> None:
+    """Run pulumi or end with what to do."""
+    if stack.pulumi(*arguments) != 0:
+        raise ToolError("the repair is not done; what failed is said above; put it right and run again: make repair")
+
+
+if __name__ == "__main__":
+    stack.main(repair)

@@ -1,0 +1,84 @@
+"""Show nodes, services and the page on one screen: each ok, or what to do. `--json` prints the same for programs."""
+
+import json
+import sys
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from tools import stack
+from tools.observe import Observation, observe
+
+VERDICTS = {0: "all is as it should be", 1: "the page is served, but something is behind", 2: "no page is served"}
+
+
+def status() -> int:
+    """Exit status 0: all is well; 1: something is behind; 2: no page is served."""
+    seen = observe()
+    if "--json" in sys.argv[1:]:
+        print(json.dumps(as_document(seen), indent=2))
+    else:
+        show(seen)
+    return seen.code
+
+
+def as_document(seen: Observation) -> dict[str, object]:
+    """The observation as plain values."""
+    return {
+        "stack": stack.STACK,
+        "code": seen.code,
+        "url": seen.outputs.get("url"),
+        "release": seen.outputs.get("release"),
+        "manager": seen.manager,
+        "nodes": {entry.name: asdict(entry) | {"answers": entry.name in seen.facts} for entry in seen.entries},
+        "services": {name: row[1] for name, row in seen.services.items()},
+        "tasks": [{"name": row[0], "node": row[1], "state": row[2]} for row in seen.tasks],
+        "findings": [asdict(finding) for finding in seen.findings],
+    }
+
+
+def show(seen: Observation) -> None:
+    """One screen for a person."""
+    console = Console(highlight=False)
+    if seen.entries:
+        console.print(node_table(seen))
+    if seen.services:
+        console.print(service_table(seen))
+    for finding in seen.findings:
+        console.print(f"[yellow]{finding.part}[/]: {finding.what}; [bold]{finding.remedy}[/]")
+    colour = ("green", "yellow", "red")[seen.code]
+    where = f" at {seen.outputs['url']}" if seen.outputs and not seen.page else ""
+    console.print(f"[{colour}]stack {stack.STACK}: {VERDICTS[seen.code]}{where}[/]")
+
+
+def node_table(seen: Observation) -> Table:
+    """A line a node."""
+    table = Table(*(Column(word, no_wrap=True) for word in ("node", "address", "role", "swarm", "runs", "release")))
+    for entry in seen.entries:
+        row = seen.nodes.get(entry.name, [entry.name, "unknown", "", ""])
+        tasks = [task[0] for task in seen.tasks if task[1] == entry.name and task[2].startswith("Running")]
+        facts = seen.facts.get(entry.name, {})
+        swarm = ", ".join(word.lower() for word in row[1:3] if word)
+        table.add_row(
+            entry.name,
+            entry.address,
+            entry.role,
+            swarm if facts else "does not answer",
+            ", ".join(task.split(".")[0] for task in tasks),
+            facts.get("release", "")[:12],
+        )
+    return table
+
+
+def service_table(seen: Observation) -> Table:
+    """A line a service."""
+    table = Table("service", "running", "on")
+    for name, row in sorted(seen.services.items()):
+        nodes = [task[1] for task in seen.tasks if task[0].split(".")[0] == name and task[2].startswith("Running")]
+        table.add_row(name, row[1], ", ".join(sorted(nodes)))
+    return table
+
+
+if __name__ == "__main__":
+    stack.main(status)
