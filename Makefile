@@ -44,10 +44,10 @@ env: ## the exports for plain pulumi, to be read by eval
 	@tools/setup env
 
 bench: ## figures, against a plain shell script in the same run
-	@tools/setup up && . ./.env && tools/bench
+	@tools/setup up && . ./.env && python -m tools.bench
 
-docs: ## the settings' manual, written from Pulumi.yaml
-	@tools/setup preview && . ./.env && tools/docs
+docs: ## writes the settings' manual, in README.md and Pulumi.yaml, from components/config.py
+	@tools/setup preview && . ./.env && python -m tools.docs
 
 fmt: ## formats the Python sources
 	@tools/setup preview && . ./.env && ruff format . && ruff check --fix .

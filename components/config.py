@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import pulumi
 import pulumi.runtime
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
 
 from components import PACKAGE
 
@@ -67,11 +67,24 @@ def _size(value: str) -> str:
     return value
 
 
-HostLabel = Annotated[str, AfterValidator(_host_label)]
-Cidr = Annotated[str, AfterValidator(_network)]
-ImageReference = Annotated[str, AfterValidator(_image)]
-Registry = Annotated[str, AfterValidator(_registry)]
-NginxSize = Annotated[str, AfterValidator(_size)]
+def _text(rule: str, **more: object) -> WithJsonSchema:
+    """What the settings' manual says of a text that has a rule of its own."""
+    return WithJsonSchema({"type": "string", "format": rule, **more})
+
+
+HostLabel = Annotated[str, AfterValidator(_host_label), _text("RFC 1123 host name, at most 30 characters")]
+Cidr = Annotated[
+    str,
+    AfterValidator(_network),
+    _text(
+        "private IPv4 network (RFC 1918), /16 to /28",
+        description="Network of the machines; machine N has its first address plus 10 plus N.",
+        examples=["192.168.57.0/24"],
+    ),
+]
+ImageReference = Annotated[str, AfterValidator(_image), _text("image reference")]
+Registry = Annotated[str, AfterValidator(_registry), _text("host, host:port or host:port/path, no scheme")]
+NginxSize = Annotated[str, AfterValidator(_size), _text("digits, then k, m, g or nothing")]
 
 
 class Section(BaseModel):
@@ -83,8 +96,10 @@ class Section(BaseModel):
 class MachineSize(Section):
     """The size of one machine, where it differs from the others."""
 
-    memory: int | None = Field(None, ge=384, le=262144, description="Memory in MB.", examples=[768])
-    cpus: int | None = Field(None, ge=1, le=64, description="Processors.", examples=[2])
+    memory: int | None = Field(
+        None, ge=384, le=262144, description="Memory in MB. Default: machines.memory.", examples=[768]
+    )
+    cpus: int | None = Field(None, ge=1, le=64, description="Processors. Default: machines.cpus.", examples=[2])
 
 
 class MachinesSettings(Section):
@@ -97,7 +112,7 @@ class MachinesSettings(Section):
     memory: int = Field(512, ge=384, le=262144, description="Memory of each machine in MB.", examples=[512])
     cpus: int = Field(1, ge=1, le=64, description="Processors of each machine.", examples=[1])
     prefix: HostLabel = Field(
-        "core", description="First part of each machine's name: core-01, core-02 …", examples=["core"]
+        "core", description="First part of each machine's name: core-01, core-02 and so on.", examples=["core"]
     )
     overrides: dict[str, MachineSize] = Field(
         default_factory=dict,
@@ -123,12 +138,14 @@ class ImagesSettings(Section):
 
     nginx: ImageReference | None = Field(
         None,
-        description="An nginx image for backends and proxies; without it one of at most 15 MB is built from Debian "
-        "packages. Looked for in the local Docker, in `images/`, at the mirror, at its registry.",
+        description="An nginx image for backends and proxies. Looked for in `images/`, in the local Docker, at the "
+        "mirror, at its registry. Default: a small one, made here from Debian packages.",
         examples=["nginx:1.27-alpine"],
     )
     mirror: Registry | None = Field(
-        None, description="A registry mirror, tried before an image's own registry.", examples=["mirror.example:5000"]
+        None,
+        description="A mirror of Docker Hub, asked before Docker Hub itself. Default: none.",
+        examples=["mirror.example:5000"],
     )
 
 

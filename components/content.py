@@ -40,7 +40,6 @@ class Content(pulumi.ComponentResource):
             machine.node.name: remote.run(
                 f"{name}-{machine.node.name}",
                 create="content/release.sh",
-                delete="content/remove.sh",
                 environment={
                     "WORK": args.work,
                     "FOLDER": args.folder,
@@ -50,7 +49,7 @@ class Content(pulumi.ComponentResource):
                 triggers=[machine.resource.id],
                 node=machine.node.name,
                 minutes=10,
-                opts=pulumi.ResourceOptions(parent=self, deleted_with=machine.resource),
+                opts=pulumi.ResourceOptions(parent=self),
             )
             for machine in args.machines
         }

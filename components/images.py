@@ -61,7 +61,6 @@ class Image(pulumi.ComponentResource):
             machine.node.name: remote.run(
                 f"{name}-image-{machine.node.name}",
                 create="images/deliver.sh",
-                delete="images/withdraw.sh",
                 environment={"WORK": args.work, "IMAGE": reference},
                 triggers=[machine.resource.id],
                 node=machine.node.name,
@@ -69,7 +68,6 @@ class Image(pulumi.ComponentResource):
                 opts=pulumi.ResourceOptions(
                     parent=self,
                     depends_on=[provided],  # the archive must be there before it is sent
-                    deleted_with=machine.resource,
                 ),
             )
             for machine in args.machines

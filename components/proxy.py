@@ -57,12 +57,11 @@ class ProxySeed(pulumi.ComponentResource):
             machine.node.name: remote.run(
                 f"{name}-{machine.node.name}",
                 create="proxy/seed.sh",
-                delete="proxy/remove.sh",
                 environment={"WORK": args.work, "CONFIGURATION": text},
                 triggers=[machine.resource.id],
                 node=machine.node.name,
                 minutes=5,
-                opts=pulumi.ResourceOptions(parent=self, deleted_with=machine.resource),
+                opts=pulumi.ResourceOptions(parent=self),
             )
             for machine in args.machines
         }
@@ -113,7 +112,6 @@ class Proxy(pulumi.ComponentResource):
                 opts=pulumi.ResourceOptions(
                     parent=self,
                     depends_on=[args.backend],  # the upstream list names backends that are there
-                    deleted_with=machine.resource,
                 ),
             )
             for machine in args.machines

@@ -4,6 +4,7 @@
 """
 
 import os
+from collections.abc import Sequence
 
 from tools import stack, up
 from tools.observe import Finding, observe
@@ -17,10 +18,10 @@ def repair() -> int:
     known = stack.resources()
     if not known:
         raise ToolError(f"stack {stack.STACK} is not up, so there is nothing to repair; run: make up")
-    up.wake(up.made_entries(known))
+    dead = up.wake(up.made_entries(known))
     form_again()
     if node:
-        rebuild(node)
+        rebuild(node, [name for name in dead if name != node])
     before = observe()
     for name in commands_to_run(before.findings):
         stack.run_again(name)
@@ -70,18 +71,35 @@ def form_again() -> None:
             )
             if done.returncode != 0:
                 raise ToolError(f"{entry.name} can't form the swarm again: {done.stderr.strip()}")
+            forget_managers(entry.name)
             return
     raise ToolError(
         "no manager of the swarm is left to form it again; the machines have to be made anew: make down, then make up"
     )
 
 
-def rebuild(node: str) -> None:
-    """Make one machine anew, and everything on it."""
+def forget_managers(survivor: str) -> None:
+    """Take out the entries of managers that are no part of the swarm formed again; those that live join anew."""
+    listing = stack.on_node(survivor, "docker", "node", "ls", "--filter", "role=manager", "--format", "{{.Hostname}}")
+    for name in listing.stdout.split():
+        if name != survivor:
+            stack.on_node(survivor, "docker", "node", "rm", "--force", name)
+
+
+def rebuild(node: str, dead: Sequence[str]) -> None:
+    """Make one machine anew, and everything on it; what belongs to other dead ones is left out."""
     known = stack.resources()
     if f"machines-{node}" not in known:
         raise ToolError(f"NODE={node} is no machine of stack {stack.STACK}; make status lists them")
-    changed("up", "--yes", "--skip-preview", "--suppress-outputs", "--replace", known[f"machines-{node}"]["urn"])
+    changed(
+        "up",
+        "--yes",
+        "--skip-preview",
+        "--suppress-outputs",
+        "--replace",
+        known[f"machines-{node}"]["urn"],
+        *up.excludes(dead),
+    )
 
 
 def changed(*arguments: str) -> None:

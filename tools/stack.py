@@ -81,11 +81,11 @@ def _quoted(words: Sequence[str]) -> str:
     return " ".join("'" + word.replace("'", "'\\''") + "'" for word in words)
 
 
-def answering(entries: Sequence[NodeEntry]) -> dict[str, bool]:
-    """Ask all nodes side by side whether their Docker answers, bounded by ANSWER_SECONDS."""
+def silent(entries: Sequence[NodeEntry], seconds: float = ANSWER_SECONDS) -> list[NodeEntry]:
+    """Ask all nodes side by side; those that give no sign within some seconds."""
     with ThreadPoolExecutor(max_workers=max(len(entries), 1)) as pool:
-        results = pool.map(lambda entry: on_node(entry.name, "docker", "info").returncode == 0, entries)
-    return {entry.name: result for entry, result in zip(entries, results, strict=True)}
+        codes = pool.map(lambda entry: on_node(entry.name, "true", seconds=seconds).returncode, entries)
+    return [entry for entry, code in zip(entries, codes, strict=True) if code != 0]
 
 
 def living_manager(entries: Sequence[NodeEntry]) -> str | None:

@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import asdict
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -54,7 +55,8 @@ def show(seen: Observation) -> None:
 
 def node_table(seen: Observation) -> Table:
     """A line a node."""
-    table = Table(*(Column(word, no_wrap=True) for word in ("node", "address", "role", "swarm", "runs", "release")))
+    columns = (Column(word, no_wrap=True) for word in ("node", "address", "role", "swarm", "runs", "release"))
+    table = Table(*columns, box=SIMPLE, pad_edge=False)
     for entry in seen.entries:
         row = seen.nodes.get(entry.name, [entry.name, "unknown", "", ""])
         tasks = [task[0] for task in seen.tasks if task[1] == entry.name and task[2].startswith("Running")]
@@ -73,7 +75,7 @@ def node_table(seen: Observation) -> Table:
 
 def service_table(seen: Observation) -> Table:
     """A line a service."""
-    table = Table("service", "running", "on")
+    table = Table("service", "running", "on", box=SIMPLE, pad_edge=False)
     for name, row in sorted(seen.services.items()):
         nodes = [task[1] for task in seen.tasks if task[0].split(".")[0] == name and task[2].startswith("Running")]
         table.add_row(name, row[1], ", ".join(sorted(nodes)))

@@ -10,6 +10,9 @@ from typing import Any
 from tools import stack
 from tools.stack import NodeEntry, ToolError
 
+START_SECONDS = 30
+PATIENCE_SECONDS = 10
+
 
 def up() -> int:
     """Bring the stack up and show what it serves."""
@@ -25,8 +28,7 @@ def up() -> int:
         for name in dead:
             drain(manager, name)
     behind = returned(manager, dead) if manager else []
-    excludes = [word for name in dead for word in ("--exclude", f"**{name}**")]
-    status = stack.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs", *excludes)
+    status = stack.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs", *excludes(dead))
     if status != 0:
         raise ToolError("the stack is not up; what failed is said above; put it right and run again: make up")
     for name in behind:
@@ -38,36 +40,44 @@ def up() -> int:
     return 0
 
 
+def excludes(names: Sequence[str]) -> list[str]:
+    """The engine's arguments that leave out everything that belongs to these nodes."""
+    return [word for name in names for word in ("--exclude", f"**{name}**")]
+
+
 def made_entries(known: Mapping[str, Any]) -> list[NodeEntry]:
     """The nodes whose machines were made to the end; half made ones are made anew by the engine."""
     return [entry for entry in stack.nodes() if f"machines-{entry.name}" in known]
 
 
 def wake(entries: Sequence[NodeEntry]) -> list[str]:
-    """Start machines that merely stopped; the names of those that still do not answer."""
-    answers = stack.answering(entries)
-    silent = [entry for entry in entries if not answers[entry.name]]
+    """Start machines that merely stopped; the names of those that are dead.
+
+    A machine that runs and is silent may just be busy: it is asked once more, for longer.
+    """
+    silent = stack.silent(entries)
     started = [entry for entry in silent if start(entry)]
-    deadline = time.monotonic() + 30
-    while started and time.monotonic() < deadline:
-        answers |= stack.answering(started)
-        started = [entry for entry in started if not answers[entry.name]]
-    return [entry.name for entry in silent if not answers[entry.name]]
+    if not silent:
+        return []
+    deadline = time.monotonic() + START_SECONDS
+    while any(entry in started for entry in silent) and time.monotonic() < deadline:
+        silent = stack.silent(silent)
+    return [entry.name for entry in stack.silent(silent, PATIENCE_SECONDS)]
 
 
 def start(entry: NodeEntry) -> bool:
     """Start a machine that exists and is stopped."""
     container = f"{stack.PROJECT}-{stack.STACK}-{entry.name}"
-    state = subprocess.run(
-        ["docker", "container", "inspect", "-f", "{{.State.Running}}", container],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    state = docker("container", "inspect", "-f", "{{.State.Running}}", container)
     if state.stdout.strip() != "false":
         return False
     print(f"{entry.name} was stopped; starting it")
-    return subprocess.run(["docker", "start", container], capture_output=True, check=False).returncode == 0
+    return docker("start", container).returncode == 0
+
+
+def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run docker on this machine."""
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
 
 
 def take_away_lost_services(manager: str) -> None:

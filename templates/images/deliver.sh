@@ -12,12 +12,18 @@ archive_of() {
   echo "${XDG_CACHE_HOME:-$HOME/.cache}/swarm-site/images/${file/:/-}.tar"
 }
 
+# remove_unused IMAGE, on the node: earlier images of the same name that no container has.
+remove_unused() {
+  docker image ls "${1%:*}" --format '{{.Repository}}:{{.Tag}}' | grep -vx "$1" | xargs -r -n 1 docker image rm >/dev/null 2>&1 || true
+}
+
 running_images() { docker service ls --format '{{.Image}}' | sort -u; }
 
 if ! present "$IMAGE"; then
   archive=$(archive_of "$IMAGE")
   [[ -e $archive ]] || fail "the archive $archive of $IMAGE is gone; make it again: make repair"
   words=$(on_node "$NODE" docker load <"$archive" 2>&1) || fail "docker load of $IMAGE failed: $words"
+  on_node "$NODE" remove_unused "$IMAGE" </dev/null
   say "loaded $IMAGE after $SECONDS s"
 fi
 

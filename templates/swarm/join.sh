@@ -17,7 +17,11 @@ change_role() {
   say "is a $ROLE now"
 }
 
-read -r state manages < <(on_node "$NODE" docker info -f '{{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}}' </dev/null)
+# forgotten ID: the swarm of the peers does not know this node, which still believes in a swarm.
+forgotten() { manager_among_peers && ! on_node "$manager" docker node inspect "$1" </dev/null >/dev/null 2>&1; }
+
+read -r state manages id < <(on_node "$NODE" docker info -f '{{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}} {{.Swarm.NodeID}}' </dev/null)
+if [[ $state == active ]] && forgotten "$id"; then state=forgotten; fi
 case $state:$ROLE:$manages in
   active:manager:false) change_role promote && exit 0 ;;
   active:worker:true) change_role demote && exit 0 ;;

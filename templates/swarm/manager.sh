@@ -22,12 +22,12 @@ manager_among_peers() {
 # entries NAME, on a manager: the ids of all entries that bear this name, stale ones too.
 entries() { docker node ls --format '{{.ID}} {{.Hostname}}' | awk -v name="$1" '$2 == name { print $1 }'; }
 
-# remove_entries NAME, on a manager: an entry of a manager can only be removed after it was demoted.
+# remove_entries NAME, on a manager: an entry of a manager can only be removed after it was demoted. One that a swarm formed
+# again has kept can't be demoted, but removed.
 remove_entries() {
-  local id
+  local id words
   for id in $(entries "$1"); do
-    docker node demote "$id" >/dev/null
-    docker node rm --force "$id" >/dev/null
+    words=$(docker node demote "$id" 2>&1) || true
+    docker node rm --force "$id" >/dev/null || { echo "$words" >&2 && return 1; }
   done
-  [[ -z $(entries "$1") ]]
 }

@@ -5,6 +5,7 @@ These run the plugins of this tree, whatever plugins the rest of the machine use
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -273,11 +274,22 @@ def test_as_many_commands_run_side_by_side_as_the_engine_allows(stage: Stage, mo
 # Output
 
 
+def shown(stage: Stage) -> list[str]:
+    """Returns what was shown beside the resources of the last operation."""
+    events = [json.loads(line) for line in (stage.folder / "events").read_text().splitlines()]
+    told = [event["diagnosticEvent"] for event in events if "diagnosticEvent" in event]
+    return [re.sub("<{%.*?%}>", "", event["message"]).strip() for event in told if event.get("urn")]
+
+
 def test_long_and_many_lines_arrive_as_a_whole(stage: Stage) -> None:
     outcome = stage.run("up", commands("head -c 300000 /dev/zero | tr '\\0' x; echo; seq 100000"))
     assert outcome.exit == 0, outcome.output
     [output] = outputs(stage)
     assert output["stdout"] == "x" * 300000 + "\n" + "\n".join(str(i) for i in range(1, 100001))
+    lines = shown(stage)
+    assert 1 < len(lines) < 5000, "a line costs the engine half a millisecond"
+    assert max(map(len, lines)) == 64 * 1024
+    assert re.fullmatch(r"\(\d+ more lines were too quick to show\)", lines[-1])
 
 
 def test_output_is_shown_while_a_command_runs_unless_logging_says_otherwise(stage: Stage) -> None:
@@ -292,12 +304,8 @@ def test_output_is_shown_while_a_command_runs_unless_logging_says_otherwise(stag
         }
     }
     assert stage.run("up", program).exit == 0
-    events = [json.loads(line) for line in (stage.folder / "events").read_text().splitlines()]
-    shown = {
-        event["diagnosticEvent"]["message"].strip() for event in events if event.get("diagnosticEvent", {}).get("urn")
-    }
-    shown = {text for text in shown if text.endswith(("-out", "-err"))}
-    assert shown == {"both-out", "both-err", "first-out", "second-err"}
+    lines = {line for line in shown(stage) if line.endswith(("-out", "-err"))}
+    assert lines == {"both-out", "both-err", "first-out", "second-err"}
 
 
 def test_a_child_in_the_background_that_keeps_the_output_open_is_not_waited_for(stage: Stage) -> None:

@@ -36,7 +36,7 @@ PROVIDER = "pulumi:providers:docker"
 
 UNREMARKABLE = {
     *("type", "name", "parent", "custom", "object", "provider", "providers", "dependencies", "propertyDependencies"),
-    *("deletedWith", "deleteBeforeReplace", "deleteBeforeReplaceDefined", "customTimeouts"),
+    *("deletedWith", "deleteBeforeReplace", "deleteBeforeReplaceDefined", "customTimeouts", "ignoreChanges"),
     *("acceptSecrets", "acceptResources", "supportsPartialValues", "supportsResultReporting"),
     *("version", "sourcePosition", "stackTrace", "hooks"),
 }
@@ -59,6 +59,7 @@ class Registered:
     deleted_with: str
     delete_before_replace: bool
     timeouts: Mapping[str, str]
+    ignore_changes: tuple[str, ...]
     other_options: frozenset[str]
 
     @property
@@ -176,6 +177,7 @@ class RecordingMonitor(MockMonitor):
             deleted_with=_name(request.deletedWith),
             delete_before_replace=request.deleteBeforeReplace,
             timeouts={field.name: value for field, value in timeouts.ListFields()},
+            ignore_changes=tuple(request.ignoreChanges),
             other_options=frozenset(field.name for field, _ in request.ListFields()) - UNREMARKABLE,
         )
 

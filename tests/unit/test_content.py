@@ -48,10 +48,7 @@ def test_a_release_is_sent_and_switched_to_by_its_hash() -> None:
         "RELEASE": RELEASE,
         "KEEP": "7",
     }
-    assert release.scripts == {
-        "CREATE_SCRIPT": render("content/release.sh"),
-        "DELETE_SCRIPT": render("content/remove.sh"),
-    }
+    assert release.scripts == {"CREATE_SCRIPT": render("content/release.sh")}
     assert release.timeouts == {"create": "10m", "update": "10m", "delete": "10m"}
 
 
@@ -61,10 +58,8 @@ def test_another_release_runs_the_script_again_and_replaces_nothing() -> None:
     assert before.inputs["triggers"] == after.inputs["triggers"] == ["machine-core-01-id"]
 
 
-def test_a_release_goes_with_its_machine_and_waits_for_no_other() -> None:
-    release = made(nodes(2))["content-core-02"]
-    assert release.dependencies == {"machine-core-02"}
-    assert release.deleted_with == "machine-core-02"
+def test_a_release_waits_for_its_machine_and_for_no_other() -> None:
+    assert made(nodes(2))["content-core-02"].dependencies == {"machine-core-02"}
 
 
 def test_three_earlier_releases_stay_where_nothing_else_is_said() -> None:

@@ -67,17 +67,13 @@ def test_a_source_is_taken_instead_and_names_the_image() -> None:
     assert environment["MIRROR"] == "mirror.example:5000"
 
 
-def test_a_node_gets_the_image_after_it_is_there_and_loses_it_with_its_machine() -> None:
+def test_a_node_gets_the_image_after_it_is_there() -> None:
     delivered = made(nodes(2))["nginx-image-core-02"]
     assert delivered.environment == {"NODE": "core-02", "WORK": ".work/dev", "IMAGE": BUILT}
-    assert delivered.scripts == {
-        "CREATE_SCRIPT": render("images/deliver.sh"),
-        "DELETE_SCRIPT": render("images/withdraw.sh"),
-    }
+    assert delivered.scripts == {"CREATE_SCRIPT": render("images/deliver.sh")}
     assert delivered.inputs["triggers"] == ["machine-core-02-id"]
     assert delivered.dependencies == {"nginx-image", "machine-core-02"}
     assert delivered.data_dependencies == {"machine-core-02"}
-    assert delivered.deleted_with == "machine-core-02"
     assert delivered.timeouts == {"create": "10m", "update": "10m", "delete": "10m"}
 
 

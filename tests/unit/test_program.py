@@ -183,8 +183,8 @@ def test_every_thing_on_a_node_is_tied_to_its_machine(result: Run) -> None:
             assert command.name.endswith(f"-{node}")
             assert command.inputs["triggers"] == [f"{machine.name}-id"], command.name
             assert machine.name in command.data_dependencies
-            goes_by_itself = command.name.startswith(("swarm-", "ready-"))
-            assert command.deleted_with == ("" if goes_by_itself else machine.name)
+            # What a node holds goes with it; only a membership has something to take back.
+            assert ("delete" in command.inputs) == command.name.startswith("swarm-")
 
 
 def test_a_node_is_opened_after_everything_that_is_delivered_to_it(result: Run) -> None:
@@ -223,6 +223,7 @@ def test_nothing_hides_a_change_or_survives_its_stack(result: Run) -> None:
     for resource in result.resources:
         # The SDK's own: other triggers replace a Command.
         assert resource.other_options <= {"replaceOnChanges"}, resource.name
+        assert (resource.ignore_changes == ()) == (resource.name != "proxy-service")
 
 
 def test_a_preview_and_the_next_one_say_the_same() -> None:

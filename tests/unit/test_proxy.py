@@ -93,10 +93,8 @@ def test_each_node_gets_the_configuration_with_the_backends_endpoints() -> None:
     assert configured.timeouts == {"create": "5m", "update": "5m", "delete": "5m"}
 
 
-def test_a_configuration_comes_after_the_backends_it_names_and_goes_with_its_machine() -> None:
-    configured = made()["proxy-core-02"]
-    assert configured.dependencies == {"backend", "machine-core-02"}
-    assert configured.deleted_with == "machine-core-02"
+def test_a_configuration_comes_after_the_backends_it_names() -> None:
+    assert made()["proxy-core-02"].dependencies == {"backend", "machine-core-02"}
 
 
 def test_an_endpoint_that_comes_from_a_resource_is_followed() -> None:
@@ -149,6 +147,10 @@ def test_the_service_has_exactly_the_inputs_that_keep_the_second_up_empty() -> N
         "updateConfig": {**POLICY, "monitor": "3s", "failureAction": "rollback"},
         "rollbackConfig": {**POLICY, "monitor": "1s", "failureAction": "pause"},
     }
+
+
+def test_a_refresh_that_reads_the_id_of_the_host_network_does_not_replace_the_service() -> None:
+    assert made()["proxy-service"].ignore_changes == ("taskSpec.networksAdvanceds",)
 
 
 def test_the_service_is_asked_for_with_the_label_that_ready_sets() -> None:
@@ -250,10 +252,7 @@ def test_each_node_of_a_proxy_begins_with_a_plain_502_page() -> None:
         "WORK": ".work/dev",
         "CONFIGURATION": configuration(proxy_settings(), [])[0],
     }
-    assert seed.scripts == {
-        "CREATE_SCRIPT": render("proxy/seed.sh"),
-        "DELETE_SCRIPT": render("proxy/remove.sh"),
-    }
+    assert seed.scripts == {"CREATE_SCRIPT": render("proxy/seed.sh")}
     assert seed.timeouts == {"create": "5m", "update": "5m", "delete": "5m"}
 
 
@@ -262,7 +261,6 @@ def test_a_seed_belongs_to_its_machine_alone() -> None:
     assert seed.parent == "seed"
     assert seed.inputs["triggers"] == ["machine-core-02-id"]
     assert seed.dependencies == {"machine-core-02"}
-    assert seed.deleted_with == "machine-core-02"
 
 
 def test_a_seed_hands_on_what_it_put_on_each_node() -> None:

@@ -1,4 +1,4 @@
-"""The shell scripts, run as they are. What a node or a daemon would answer is played by stubs; no network, no waiting."""
+"""The shell scripts, run as they are. Stubs play what a node or a daemon would answer: no network, no waiting."""
 
 import fcntl
 import os
@@ -60,7 +60,7 @@ echo "unplanned: $key" >&2
 exit 97
 """
 # Waiting is counted, not done.
-NO_WAITING = "sleep() { SECONDS=$((SECONDS + 1)); }\n"
+NO_WAITING = "sleep() { SECONDS=$((SECONDS + ${A_SLEEP_COUNTS_AS:-60})); }\n"
 
 
 @dataclass(frozen=True)
@@ -358,17 +358,23 @@ def test_what_is_there_is_not_waited_for(world: World) -> None:
 
 
 def test_a_wait_tells_every_ten_seconds_what_it_waits_for_and_ends_at_its_bound(world: World) -> None:
-    done = world.lib('begin=$SECONDS; wait_for 25 "the moon" false || echo "$? after $((SECONDS - begin))"', NODE="")
-    assert succeeded(done).splitlines() == [
-        "this machine: waiting for the moon, 10 s",
-        "this machine: waiting for the moon, 20 s",
-        "1 after 25",
-    ]
+    code = 'begin=$SECONDS; wait_for 25 "the moon" false || echo "status $? after $((SECONDS - begin)) s"'
+    words = succeeded(world.lib(code, A_SLEEP_COUNTS_AS="1", NODE=""))
+    # A slow machine adds a second of its own here and there.
+    assert re.fullmatch(
+        r"this machine: waiting for the moon, 1\d s\nthis machine: waiting for the moon, 2\d s\nstatus 1 after 2[5-9] s\n",
+        words,
+    )
 
 
 def test_a_wait_ends_when_what_it_waits_for_is_there(world: World) -> None:
-    code = 'tries=0; third() { (((tries += 1) == 3)); }; wait_for 25 it third "an argument"; echo "$tries"'
-    assert succeeded(world.lib(code)) == "3\n"
+    code = """
+    tries=0
+    third() { [[ $1 == "an argument" ]] && (((tries += 1) == 3)); }
+    wait_for 25 it third "an argument"
+    echo "$tries"
+    """
+    assert succeeded(world.lib(code, A_SLEEP_COUNTS_AS="1")) == "3\n"
 
 
 # --- take_lock -------------------------------------------------------------------------------------------------------
@@ -604,17 +610,21 @@ def test_the_alias_tries_neither_workers_nor_machines_that_are_not_made(managers
 
 # --- swarm/leave.sh --------------------------------------------------------------------------------------------------
 
-NODE_LS = "node ls --format {{.Hostname}} {{.Status}} {{.Availability}} {{.ManagerStatus}}"
+NODES_OF = "{}: docker node ls --format {{{{.Hostname}}}} *"
+GLOBAL_SERVICES = "{}: docker service ls --filter mode=global *"
+REPLICATED_SERVICES = "{}: docker service ls --filter mode=replicated *"
 WHOLE = "core-01 Ready Active Leader\ncore-02 Ready Active Reachable\ncore-03 Ready Active Reachable\n"
-SERVICES = "service ls --format {{.Name}} {{.Replicas}}"
 
 
 def manages(name: str) -> list[Answer]:
-    """A manager whose orders are obeyed, of a swarm that is whole."""
+    """A manager whose orders are obeyed, of a swarm that is whole, with two proxies and two backends."""
     return [
         Answer(f"{name}: docker node ls -q", "id1\nid2\nid3\n"),
-        Answer(f"{name}: docker {NODE_LS}", WHOLE),
-        Answer(f"{name}: docker {SERVICES}", "backend 2/2\n"),
+        Answer(NODES_OF.format(name), WHOLE),
+        Answer(f"{name}: docker node inspect -f *", "ready active false\nready active true\nready active true\n"),
+        Answer(GLOBAL_SERVICES.format(name), "proxy\n"),
+        Answer(f"{name}: docker service ps proxy *", "Running 2 minutes ago\nRunning 3 seconds ago\n"),
+        Answer(REPLICATED_SERVICES.format(name), "backend 2/2\n"),
         Answer(f"{name}: docker node ps *", "Shutdown 1 second ago\n"),
         Answer(f"{name}: docker node update *"),
         Answer(f"{name}: docker node demote *"),
@@ -644,7 +654,7 @@ def trio(world: World) -> World:
 
 def orders(world: World) -> list[str]:
     """What was changed, in order; questions left out."""
-    asks = re.compile(r": docker (node ls|node ps|service ls|info|image inspect|container inspect|volume inspect)\b")
+    asks = re.compile(r": docker (node ls|node ps|service ls|service ps|info|\w+ inspect)\b")
     return [call for call in world.calls() if not asks.search(call)]
 
 
@@ -677,33 +687,30 @@ def test_a_leave_drains_demotes_leaves_and_takes_every_entry_out_in_this_order(t
 
 
 @pytest.mark.parametrize(
-    ("listing", "services", "lacking"),
+    ("question", "answer", "lacking"),
     [
-        ("core-01 Ready Active Leader\n", "", "node core-02"),
-        (WHOLE.replace("core-02 Ready Active", "core-02 Down Active"), "", "node core-02"),
-        (WHOLE.replace("core-02 Ready Active", "core-02 Ready Drain"), "", "node core-02"),
-        (WHOLE.replace("Reachable\ncore-03", "Unreachable\ncore-03"), "", "node core-02"),
-        (WHOLE, "backend 1/2\nproxy 2/2\n", "service backend (1/2)"),
+        (NODES_OF, "core-01 Ready Active Leader\n", "node core-02"),
+        (NODES_OF, WHOLE.replace("core-02 Ready Active", "core-02 Down Active"), "node core-02"),
+        (NODES_OF, WHOLE.replace("core-02 Ready Active", "core-02 Ready Drain"), "node core-02"),
+        (NODES_OF, WHOLE.replace("Reachable\ncore-03", "Unreachable\ncore-03"), "node core-02"),
+        (REPLICATED_SERVICES, "backend 1/2\nother 2/2\n", "service backend (1/2)"),
+        ("{}: docker service ps proxy *", "Running 1 second ago\nStarting 1 second ago\n", "service proxy (1/2)"),
     ],
-    ids=["missing", "down", "drained", "unreachable", "too few tasks"],
+    ids=["missing", "down", "drained", "unreachable", "too few backends", "too few proxies"],
 )
 def test_a_leave_waits_for_all_others_and_names_what_is_not_whole(
-    trio: World, listing: str, services: str, lacking: str
+    trio: World, question: str, answer: str, lacking: str
 ) -> None:
-    trio.plan(
-        Answer(f"core-01: docker {NODE_LS}", listing),
-        Answer(f"core-01: docker {SERVICES}", services),
-        *manages("core-01"),
-    )
+    trio.plan(Answer(question.format("core-01"), answer), *manages("core-01"))
     done = trio.script("swarm/leave.sh", NODE="core-03")
     assert refused(done) == f"core-03: can't leave: after 300 s these are not whole: {lacking}; run: make status\n"
-    assert "waiting for all others to be whole, 290 s" in done.stdout
+    assert "core-03: waiting for all others to be whole, " in done.stdout
     assert orders(trio) == []
 
 
 def test_a_leave_goes_on_as_soon_as_all_others_are_whole(trio: World) -> None:
     trio.plan(
-        Answer(f"core-01: docker {NODE_LS}", "core-01 Ready Active Leader\n", once=True),
+        Answer(NODES_OF.format("core-01"), "core-01 Ready Active Leader\n", once=True),
         *manages("core-01"),
         *entries("core-01", LEFT),
         Answer("core-03: docker swarm leave --force"),
@@ -735,7 +742,7 @@ def test_a_dead_node_is_only_taken_out_of_the_list(trio: World) -> None:
 def test_a_dead_manager_is_passed_over_for_the_next(trio: World) -> None:
     trio.kill("core-01")
     trio.plan(
-        Answer(f"core-02: docker {NODE_LS}", "core-01 Ready Active \ncore-02 Ready Active Leader\n"),
+        Answer(NODES_OF.format("core-02"), "core-01 Ready Active \ncore-02 Ready Active Leader\n"),
         *manages("core-02"),
         *entries("core-02", LEFT),
         Answer("core-03: docker swarm leave --force"),
@@ -744,8 +751,13 @@ def test_a_dead_manager_is_passed_over_for_the_next(trio: World) -> None:
 
 
 def test_an_entry_that_does_not_go_is_a_failure_that_says_where_to_look(trio: World) -> None:
-    trio.plan(*manages("core-01"), *entries("core-01", STALE), Answer("core-03: docker swarm leave --force"))
-    assert refused(trio.script("swarm/leave.sh", NODE="core-03")) == (
+    trio.plan(
+        Answer("core-01: docker node rm *", status=1),
+        *manages("core-01"),
+        *entries("core-01", STALE),
+        Answer("core-03: docker swarm leave --force"),
+    )
+    assert refused(trio.script("swarm/leave.sh", NODE="core-03")).endswith(
         "core-03: left, but its entry is still in the swarm; look: make ssh NODE=core-01, then docker node ls\n"
     )
 
@@ -905,7 +917,7 @@ def test_a_node_that_is_not_the_first_waits_for_a_swarm_and_gives_up_with_a_sent
     fresh.plan(Answer(f"core-02: {STATE}", "inactive false\n"), no_manager("core-01"), no_manager("core-03"))
     done = join(fresh, "core-02")
     assert refused(done) == "core-02: no manager to join within 180 s; run again: make up\n"
-    assert "core-02: waiting for a manager to join, 170 s\n" in done.stdout
+    assert "core-02: waiting for a manager to join, " in done.stdout
 
 
 def test_a_node_that_does_not_answer_ends_a_join_with_the_words_of_ssh(fresh: World) -> None:
@@ -1058,7 +1070,7 @@ def test_an_archive_that_is_gone_is_a_failure_that_says_what_to_run(world: World
     world.nodes("core-01")
     world.plan(Answer("core-01: docker image inspect *", status=1))
     words = refused(world.script("images/deliver.sh", **DELIVERY))
-    assert words == f"core-01: the archive {archive(world)} of {IMAGE} is gone; run: make repair\n"
+    assert words == f"core-01: the archive {archive(world)} of {IMAGE} is gone; make it again: make repair\n"
 
 
 def test_a_node_that_takes_no_image_is_a_failure_with_its_own_words(world: World) -> None:
@@ -1078,35 +1090,21 @@ GONE = [
 ]
 STATES = ["dead", "half made", "gone"]
 DELETES: Mapping[str, Mapping[str, Mapping[str, str]]] = {
-    "images/withdraw.sh": {
-        "input": {"NODE": "core-01", "IMAGE": IMAGE},
-        "says": {"dead": f"core-01: {IMAGE} stays: the node does not answer, or a container uses it\n"},
-    },
-    "content/remove.sh": {
-        "input": {"NODE": "core-01"},
-        "says": {"dead": "core-01: content stays: the node does not answer\n"},
-    },
-    "proxy/remove.sh": {
-        "input": {"NODE": "core-01"},
-        "says": {"dead": "core-01: proxy configurations stay: the node does not answer\n"},
-    },
     "swarm/leave.sh": {
         "input": {"NODE": "core-01"},
-        "says": {
-            state: "core-01: no other manager answers; nobody to tell that this node leaves\n" for state in STATES
-        },
+        "says": dict.fromkeys(STATES, "core-01: no other manager answers; nobody to tell that this node leaves\n"),
     },
     "swarm/dissolve.sh": {
         "input": {"NODE": ""},
-        "says": {state: "this machine: no manager answers; services go with their nodes\n" for state in STATES},
+        "says": dict.fromkeys(STATES, "this machine: no manager answers; services go with their nodes\n"),
     },
     "machines/delete.sh": {
         "input": {"NODE": "core-01"},
-        "says": {state: "core-01: gone after 0 s\n" for state in STATES},
+        "says": dict.fromkeys(STATES, "core-01: gone after 0 s\n"),
     },
     "machines/sweep.sh": {
         "input": {"NODE": ""},
-        "says": {state: "core-01: left over, taken away\n" for state in ("dead", "half made")},
+        "says": dict.fromkeys(("dead", "half made"), "core-01: left over, taken away\n"),
     },
 }
 
@@ -1139,21 +1137,6 @@ def test_every_delete_is_tried_on_machines_that_are_not_there() -> None:
         r'delete="(.*?)"', "".join(path.read_text() for path in (TEMPLATES.parent / "components").glob("*.py"))
     )
     assert set(used) == set(DELETES)
-
-
-@pytest.mark.parametrize(
-    ("template", "order"),
-    [
-        ("images/withdraw.sh", f"core-01: docker image rm --force {IMAGE}"),
-        ("content/remove.sh", "core-01: rm -rf /srv/swarm-site/content"),
-        ("proxy/remove.sh", "core-01: rm -rf /srv/swarm-site/proxy"),
-    ],
-)
-def test_a_delete_takes_off_a_living_node_what_the_create_brought(world: World, template: str, order: str) -> None:
-    world.nodes("core-01")
-    world.plan(Answer(order))
-    assert succeeded(world.script(template, NODE="core-01", IMAGE=IMAGE)) == ""
-    assert world.calls() == [order]
 
 
 def test_a_machine_goes_with_its_container_volume_and_folder(world: World) -> None:
@@ -1257,16 +1240,16 @@ def test_a_machine_of_other_settings_is_made_anew(world: World) -> None:
 def test_a_machine_that_does_not_come_up_is_a_failure_with_the_end_of_its_log(world: World) -> None:
     world.plan(*GONE, Answer(UP, "line one\nthe image is missing\n", status=1))
     words = refused(world.script("machines/create.sh", **MACHINE))
-    assert words == (
-        "core-01: vagrant up failed: line one\nthe image is missing\nlog: .work/dev/machines/core-01/log; run again: make up\n"
-    )
+    assert words.startswith("core-01: vagrant up failed: line one\nthe image is missing\n")
+    assert words.endswith("log: .work/dev/machines/core-01/log; run again: make up\n")
 
 
 def test_a_machine_on_which_docker_does_not_answer_is_a_failure_that_says_how_to_look(world: World) -> None:
     world.plan(*GONE, Answer(UP), Answer("core-01: docker info", "no daemon\n", status=1))
     done = world.script("machines/create.sh", **MACHINE)
     assert refused(done) == (
-        "core-01: Docker did not answer within 90 s; log: .work/dev/machines/core-01/log; look at it: make ssh NODE=core-01\n"
+        "core-01: Docker did not answer within 90 s; log: .work/dev/machines/core-01/log; "
+        "look at it: make ssh NODE=core-01\n"
     )
     assert "no daemon" in (world.work / "machines/core-01/log").read_text()
 

@@ -298,7 +298,9 @@ def test_nginx_takes_the_configuration(name: str, tmp_path: Path) -> None:
 def test_nginx_takes_the_configuration_of_a_bare_container(tmp_path: Path) -> None:
     text = (TEMPLATES / "images/nginx/files/etc/nginx/nginx.conf").read_text()
     # In the image they are where Debian's nginx has them; here there is no such folder.
-    folders = "".join(f"{kind}_temp_path /tmp/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    folders = "".join(
+        f"{kind}_temp_path /tmp/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
     assert "test is successful" in words_of_nginx(text.replace("http {", f"http {{\n{folders}"), tmp_path)
 
 

@@ -216,7 +216,7 @@ class Processes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: dict[int, subprocess.Popen[bytes]] = {}
+        self._sessions: set[int] = set()
         self._closed = False
 
     def start(self, arguments: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
@@ -229,19 +229,19 @@ class Processes:
             if self._closed:
                 raise PluginError("the run was cancelled before this could start")
             process = subprocess.Popen(arguments, start_new_session=True, **options)
-            self._running[process.pid] = process
+            self._sessions.add(process.pid)
             return process
 
     def done(self, process: subprocess.Popen[bytes]) -> None:
         """Forgets a process that ended: what it left running on purpose is not this plugin's."""
         with self._lock:
-            self._running.pop(process.pid, None)
+            self._sessions.discard(process.pid)
 
     def end_all(self) -> None:
         """Asks everything to end, kills what is left after two seconds, and lets nothing start any more."""
         with self._lock:
             self._closed = True
-            sessions = set(self._running)
+            sessions = set(self._sessions)
         if not end_sessions(sessions, signal.SIGTERM, END_SECONDS):
             end_sessions(sessions, signal.SIGKILL, END_SECONDS / 2)
 

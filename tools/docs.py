@@ -1,0 +1,166 @@
+"""Write the settings' manual, in README.md and Pulumi.yaml, from the models of components/config.py.
+
+`--check` writes nothing and fails if the manual is stale.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components import PACKAGE
+from components.config import DEFAULTS, RULES, SECTIONS
+from tools import stack
+from tools.stack import ToolError
+
+README_MARKS = ("<!-- settings: written by `make docs` -->\n", "<!-- end of settings -->\n")
+PROJECT_MARKS = ("  # settings: written by `make docs`\n", "  # end of settings\n")
+DEFAULT_WORD = " Default: "
+"""What follows it in a description is a default that depends on other settings, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A line of the manual. `default` and `example` are YAML, or words where a default is computed."""
+
+    key: str
+    type: str
+    default: str
+    rule: str
+    description: str
+    example: str
+
+
+def docs() -> int:
+    """Bring both files up to date, or say which of them is not."""
+    old = stale(stack.ROOT)
+    if "--check" in sys.argv[1:] and old:
+        raise ToolError(f"the settings' manual is stale in {' and '.join(old)}; run: make docs")
+    for name, text in old.items():
+        (stack.ROOT / name).write_text(text)
+    print(f"written: {', '.join(old)}" if old else "the settings' manual is up to date")
+    return 0
+
+
+def stale(root: Path) -> Mapping[str, str]:
+    """The files below `root` whose manual is not what the models say, by name, each with the text it should have.
+
+    Raises:
+        ToolError: a file has lost the marks that the manual stands between.
+    """
+    manuals = {
+        "README.md": (README_MARKS, "\n" + reference() + "\n"),
+        "Pulumi.yaml": (PROJECT_MARKS, declarations()),
+    }
+    texts = {name: (root / name).read_text() for name in manuals}
+    wanted = {name: _put(name, texts[name], *manual) for name, manual in manuals.items()}
+    return {name: text for name, text in wanted.items() if text != texts[name]}
+
+
+def _put(name: str, text: str, marks: tuple[str, str], manual: str) -> str:
+    begin, end = marks
+    if [text.count(mark) for mark in marks] != [1, 1] or text.index(begin) > text.index(end):
+        raise ToolError(f"{name} has to hold the lines {begin.strip()!r} and {end.strip()!r}, once each; put them back")
+    return text[: text.index(begin)] + begin + manual + text[text.index(end) :]
+
+
+def settings(section: str) -> list[Setting]:
+    """All settings of one of `SECTIONS`, nested ones by their whole path."""
+    schema = SECTIONS[section].json_schema()
+    if "properties" not in schema:
+        return [_setting(section, schema | {"default": DEFAULTS[section]})]
+    return list(_nested(section, schema, schema.get("$defs", {})))
+
+
+def _nested(path: str, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[Setting]:
+    for name, field in schema["properties"].items():
+        yield _setting(f"{path}.{name}", field)
+        values = field.get("additionalProperties")
+        if values:
+            yield from _nested(f"{path}.{name}.NAME", definitions[values["$ref"].rsplit("/")[-1]], definitions)
+
+
+def _setting(key: str, field: Mapping[str, Any]) -> Setting:
+    value = next(option for option in field.get("anyOf", [field]) if option["type"] != "null")
+    description, _, computed = field["description"].partition(DEFAULT_WORD)
+    return Setting(
+        key=key,
+        type=value["type"],
+        default=computed.rstrip(".") or json.dumps(field.get("default", {})),
+        rule=_rule(value),
+        description=description,
+        example=json.dumps(field["examples"][0]),
+    )
+
+
+def _rule(value: Mapping[str, Any]) -> str:
+    if "const" in value or "enum" in value:
+        return " or ".join(json.dumps(word) for word in value.get("enum", [value.get("const")]))
+    if "minimum" in value:
+        return f"{value['minimum']} to {value['maximum']}"
+    if "minLength" in value:
+        return "not empty"
+    return str(value.get("format", ""))
+
+
+def reference() -> str:
+    """The manual in Markdown: a table a section, then the rules that look at more than one setting."""
+    parts = [_table(section) for section in SECTIONS]
+    rules = [f"- {(rule.__doc__ or '').splitlines()[0]}\n" for rule in RULES]
+    return "\n".join([*parts, "**Rules across settings**\n\n" + "".join(rules)])
+
+
+def _table(section: str) -> str:
+    about = SECTIONS[section].json_schema().get("description", "") if section not in DEFAULTS else ""
+    rows = [("key", "type", "default", "rule", "what it is", "example"), ("---",) * 6]
+    for setting in settings(section):
+        computed = not _is_json(setting.default)
+        rows.append(
+            (
+                f"`{setting.key}`",
+                setting.type,
+                setting.default if computed else f"`{setting.default}`",
+                setting.rule,
+                setting.description,
+                f"`{setting.example}`",
+            )
+        )
+    table = "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
+    return f"**`{section}`**{': ' + about if about else ''}\n\n{table}"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def declarations() -> str:
+    """The manual as Pulumi.yaml declares it: type, default and description of each top-level key."""
+    return "".join(_declaration(section) for section in SECTIONS)
+
+
+def _declaration(section: str) -> str:
+    schema = SECTIONS[section].json_schema()
+    lines = [
+        f"{PACKAGE}:{section}:",
+        f"  type: {schema['type']}",
+        f"  default: {DEFAULTS.get(section, '{}')}",
+        "  description: |-",
+    ]
+    if section not in DEFAULTS:
+        lines.append(f"    {schema['description']}")
+    for setting in settings(section):
+        facts = "; ".join(fact for fact in (setting.type, setting.rule, f"default {setting.default}") if fact)
+        name = setting.key.removeprefix(f"{section}.")
+        text = setting.description if name == section else f"{name} ({facts}): {setting.description}"
+        lines.append(f"    {text}")
+    return "".join(f"  {line}\n" for line in lines)
+
+
+if __name__ == "__main__":
+    stack.main(docs)
