@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_docker as docker
 
-from components import PACKAGE
+from components import PACKAGE, remote
 from components.config import Node
 from components.rendering import render
 
@@ -16,13 +16,18 @@ CONFIGURATION = "/etc/swarm-site/nginx.conf"
 
 @dataclass(frozen=True, kw_only=True)
 class BackendArgs:
-    """Inputs of `Backend`. `nodes` may serve; `memory` in MB; `mount` is the content's folder on each of them."""
+    """Inputs of `Backend`. `nodes` may serve; `memory` in MB; `mount` is the content's folder on each of them.
 
+    `image_provided` is the step after which this machine has the image.
+    """
+
+    work: str
     nodes: Sequence[Node]
     replicas: int
     port: int
     memory: int
     image: pulumi.Input[str]
+    image_provided: pulumi.Resource
     mount: pulumi.Input[str]
     provider: docker.Provider
     cluster: pulumi.Resource
@@ -32,7 +37,8 @@ class BackendArgs:
 class Backend(pulumi.ComponentResource):
     """Replicated nginx containers that serve the content on one port of their nodes.
 
-    Creates: the nginx configuration and the service. Does not: bring image or content to a node.
+    Creates: the nginx configuration, after nginx has tested it, and the service. Does not: bring image or content to
+    a node.
     """
 
     endpoints: pulumi.Output[Sequence[str]]
@@ -48,11 +54,18 @@ class Backend(pulumi.ComponentResource):
             "delay": "0s",
             "max_failure_ratio": "0.0",
         }
-        template = render("backend/nginx.conf", root="@ROOT@", health_path=HEALTH_PATH)
+        text = mount.apply(lambda path: render("backend/nginx.conf", root=f"{path}/current", health_path=HEALTH_PATH))
+        checked = remote.run(
+            f"{name}-check",
+            create="backend/check.sh",
+            environment={"WORK": args.work, "IMAGE": args.image, "CONFIGURATION": text},
+            minutes=5,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[args.image_provided]),
+        )
         configuration = docker.ServiceConfig(
             f"{name}-nginx",
-            data_raw=mount.apply(lambda path: template.replace("@ROOT@", f"{path}/current")),
-            opts=self._on_cluster(args),
+            data_raw=text,
+            opts=self._on_cluster(args, checked),
         )
         self.service = docker.Service(
             f"{name}-service",
@@ -74,14 +87,16 @@ class Backend(pulumi.ComponentResource):
         self.endpoints = pulumi.Output.from_input([f"{node.address}:{args.port}" for node in args.nodes])
         self.register_outputs({"endpoints": self.endpoints})
 
-    def _on_cluster(self, args: BackendArgs, *, delete_before_replace: bool | None = None) -> pulumi.ResourceOptions:
+    def _on_cluster(
+        self, args: BackendArgs, *after: pulumi.Resource, delete_before_replace: bool | None = None
+    ) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(
             parent=self,
             provider=args.provider,
             deleted_with=args.cluster,
             delete_before_replace=delete_before_replace,
             # A service needs a manager, and a task a node that has all it needs.
-            depends_on=[args.cluster, *args.ready],
+            depends_on=[args.cluster, *args.ready, *after],
         )
 
     def _container(

@@ -31,6 +31,7 @@ class Image(pulumi.ComponentResource):
 
     reference: pulumi.Output[str]
     outputs: pulumi.Output[Mapping[str, str]]
+    provided: command.local.Command
     delivered: Mapping[str, command.local.Command]
 
     def __init__(self, name: str, args: ImageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -41,7 +42,7 @@ class Image(pulumi.ComponentResource):
             else folder_hash(TEMPLATES / "images" / name)
         )
         reference = f"localhost/site/{name}:{identity[:12]}"
-        provided = remote.run(
+        self.provided = remote.run(
             f"{name}-image",
             create="images/ensure.sh",
             environment={
@@ -67,7 +68,7 @@ class Image(pulumi.ComponentResource):
                 minutes=10,
                 opts=pulumi.ResourceOptions(
                     parent=self,
-                    depends_on=[provided],  # the archive must be there before it is sent
+                    depends_on=[self.provided],  # the archive must be there before it is sent
                 ),
             )
             for machine in args.machines

@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from components.rendering import render
 from tools import stack
 from tools.stack import NodeEntry, ToolError
 
@@ -28,8 +29,11 @@ def up() -> int:
         for name in dead:
             drain(manager, name)
     behind = returned(manager, dead) if manager else []
+    errors = task_errors() if manager else {}
     status = stack.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs", *excludes(dead))
     if status != 0:
+        for _, words in sorted(task_errors().items() - errors.items()):
+            print(f"  {words}")
         raise ToolError("the stack is not up; what failed is said above; put it right and run again: make up")
     for name in behind:
         stack.run_again(f"ready-{name}")
@@ -91,6 +95,16 @@ def take_away_lost_services(manager: str) -> None:
     for name in set(found.stdout.split()) - known:
         print(f"the state does not know the service {name}; it is removed and made again")
         stack.on_node(manager, "docker", "service", "rm", name)
+
+
+def task_errors() -> dict[str, str]:
+    """What failed tasks said, by their ids: the engine does not know why a service was rolled back."""
+    manager = stack.living_manager(stack.nodes())
+    if not manager:
+        return {}
+    done = stack.on_node(manager, "bash", "-c", render("status/manager.sh"), "status")
+    rows = [line.split("\t") for line in done.stdout.splitlines() if line.startswith("fault\t")]
+    return {row[4]: f"task {row[1]} on {row[2]}: {row[3]}" for row in rows}
 
 
 def drain(manager: str, name: str) -> None:

@@ -148,7 +148,13 @@ def test_no_script_turns_a_failure_into_a_success_without_a_word() -> None:
         # No line found is an answer.
         ("images/ensure.sh", "grep -v '^[[:space:]]*$'"),
         ("images/ensure.sh", "own_sources"),
+        ("images/ensure.sh", 'kill -- "-$child"'),
         ("machines/workshop.sh", "other=$(docker ps"),
+        ("swarm/leave.sh", "grep -c '"),
+        ("proxy/configure.sh", "grep -E '"),
+        # An image that a container has stays; an entry that can not be demoted may still be removed.
+        ("images/deliver.sh", "xargs -r -n 1 docker image rm"),
+        ("swarm/manager.sh", 'words=$(docker node demote "$id" 2>&1)'),
         ("proxy/configure.sh", "before=$(readlink current"),
     }
     found = [
