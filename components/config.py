@@ -22,6 +22,8 @@ FIRST_NODE_OFFSET = 10
 """Node N has the network's address plus this plus N: core-01 in 192.168.56.0/24 is 192.168.56.11."""
 PRIVATE_NETWORKS = tuple(ipaddress.IPv4Network(cidr) for cidr in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 """RFC 1918. What else counts as private is no place for machines: loopback, link-local, the nodes' own bridges."""
+RESOURCES_AT_ONCE = 4
+"""Resources a machine that the engine must be able to work on at once, or a rebuild of all of them sticks."""
 REDIRECTING_VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "DOCKER_API_VERSION")
 """Environment variables that win over the docker provider's own arguments."""
 
@@ -245,7 +247,8 @@ def load() -> Settings:
     """
     prefix = f"{PACKAGE}:"
     values = {key.removeprefix(prefix): text for key, text in all_config().items() if key.startswith(prefix)}
-    return parse(pulumi.get_stack(), values, os.environ)
+    parallel = None if pulumi.runtime.is_dry_run() else pulumi.runtime.settings.SETTINGS.parallel
+    return parse(pulumi.get_stack(), values, os.environ, parallel)
 
 
 def all_config() -> Mapping[str, str]:
@@ -256,13 +259,16 @@ def all_config() -> Mapping[str, str]:
     return {**pulumi.runtime.config.get_config_env(), **pulumi.runtime.config.CONFIG.get()}
 
 
-def parse(stack: str, values: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
+def parse(
+    stack: str, values: Mapping[str, str], environment: Mapping[str, str], parallel: int | None = None
+) -> Settings:
     """Check values as they stand in the stack file (objects as JSON text) and fill in the defaults.
 
     Args:
         stack: the stack's name.
         values: text by key, keys without the project's name.
         environment: the variables of this process.
+        parallel: how many resources the engine works on at once; None where it only previews.
 
     Raises:
         SettingsError: at least one value is wrong; the message names all of them.
@@ -279,6 +285,8 @@ def parse(stack: str, values: Mapping[str, str], environment: Mapping[str, str])
     for rule in RULES:
         if all(name in sections for name in rule.__annotations__ if name != "return"):
             faults += rule(**{name: sections[name] for name in rule.__annotations__ if name != "return"})
+    if parallel and "machines" in sections:
+        faults += _parallel_faults(parallel, sections["machines"].count)
     if faults:
         raise SettingsError("the settings are refused:\n" + "\n".join(f"  - {fault}" for fault in faults))
     return _settings(stack, sections)
@@ -328,6 +336,15 @@ def _environment_faults(environment: Mapping[str, str]) -> Iterator[str]:
                 f"environment variable {name}: {json.dumps(environment[name])} would redirect the docker provider "
                 f"away from this stack's swarm; run `unset {name}` first"
             )
+
+
+def _parallel_faults(parallel: int, machines: int) -> Iterator[str]:
+    needed = machines * RESOURCES_AT_ONCE
+    if parallel < needed:
+        yield (
+            f"environment variable PULUMI_PARALLEL: {parallel} is too small for {machines} machines: while each waits for "
+            f"its turn to leave the swarm, nothing else would move; run `export PULUMI_PARALLEL={needed}` first"
+        )
 
 
 def _stack_faults(stack: str) -> Iterator[str]:

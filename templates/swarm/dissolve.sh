@@ -16,4 +16,4 @@ if manager=$(living_manager "${nodes[@]}"); then
 else
   say "no manager answers; services go with their nodes"
 fi
-rm -f "$WORK/swarm"
+rm -f "$WORK/swarm" "$WORK/complete"

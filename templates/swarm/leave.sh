@@ -42,22 +42,25 @@ take_lock "$WORK/locks/leave" 1800
 mapfile -t others < <(peers)
 
 if ! manager_among_peers; then
-  if ((${#others[@]} > 0)) && [[ -e $WORK/swarm ]] && living_manager "$NODE" >/dev/null; then
-    fail "is the last manager, and without it the swarm is lost; take the whole stack down (make down), or have three managers first"
+  if [[ -e $WORK/complete ]] && living_manager "$NODE" >/dev/null; then
+    fail "is the last manager, and without it the swarm is lost; first have three managers (swarm.managers), or take the whole stack down: make down"
   fi
   say "no other manager answers; nobody to tell that this node leaves"
   rm -f "$WORK/swarm"
   exit 0
 fi
 
-if answers "$NODE"; then
+alive=""
+if answers "$NODE"; then alive=yes; else say "does not answer; its entry is taken out"; fi
+# Before the cluster was complete, and after it was dissolved, there is nothing to hand over.
+if [[ $alive && -e $WORK/complete ]]; then
   wait_for 300 "all others to be whole" whole ||
     fail "can't leave: after 300 s these are not whole: ${lacking//$'\n'/, }; run: make status"
   on_node "$manager" drain "$NODE" </dev/null
+fi
+if [[ $alive ]]; then
   on_node "$manager" docker node demote "$NODE" </dev/null >/dev/null
   on_node "$NODE" docker swarm leave --force </dev/null >/dev/null
-else
-  say "does not answer; its entry is taken out"
 fi
 on_node "$manager" remove_entries "$NODE" </dev/null ||
   fail "left, but its entry is still in the swarm; look: make ssh NODE=$manager, then docker node ls"

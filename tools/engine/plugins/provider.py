@@ -251,7 +251,8 @@ def end_sessions(sessions: set[int], sign: signal.Signals, seconds: float) -> bo
     signalled: set[int] = set()
     deadline = time.monotonic() + seconds
     while members := session_members(sessions):
-        for pid in members - signalled:
+        # Its leader first: a shell that outlives its child tells of the child's end, not of its own.
+        for pid in sorted(members - signalled, key=lambda pid: pid not in sessions):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, sign)
         signalled |= members
