@@ -1,4 +1,7 @@
-"""Figures, each against a yardstick of the same run: `up` from nothing, `up` without a change, a content change.
+"""Figures, each against a yardstick of the same run.
+
+up: the whole stack from nothing, against tests/bench/baseline.sh; second up: `pulumi up` without a change, against
+that of an empty program; content change: from the start of `pulumi up` until all nodes have it, against the same.
 
 Everything happens in a copy of the tree with a state folder, a stack and networks of its own, and is taken away at the
 end. Progress goes to stderr, the figures to stdout.
@@ -21,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -39,6 +43,7 @@ PULUMI_UP = f". ./.env && pulumi up --yes --skip-preview --suppress-outputs --st
 EMPTY = "swarm-site-bench-empty"
 EMPTY_UP = f". ./.env && pulumi up --yes --skip-preview --suppress-outputs --stack {STACK} --cwd ../{EMPTY}"
 QUIET_LOAD = 1.0
+TABLE_WIDTH = 90
 
 # On a node, without a process for each look: until the link leads to the release.
 WATCH = f"exec 9<> <(:); until [[ {CONTENT}/current -ef {CONTENT}/releases/$0 ]]; do read -rt 0.02 -u 9 || :; done"
@@ -79,9 +84,9 @@ class Figure:
     def target(self) -> str:
         """The target in words."""
         if self.most_ratio is not None:
-            return f"at most {self.most_ratio:.2f} times"
+            return f"≤ {self.most_ratio:.2f}"
         if self.most_difference is not None:
-            return f"at most {self.most_difference:g} s more"
+            return f"≤ {self.most_difference:g} s"
         return "none"
 
     @property
@@ -116,15 +121,17 @@ def bench() -> int:
     if options.json:
         print(json.dumps({"load": loads, "figures": [as_json(figure) for figure in figures]}, indent=2))
     else:
-        Console().print(table(figures))
+        console = Console()
+        console.width = max(console.width, TABLE_WIDTH)  # cut off figures are none
+        console.print(table(figures))
     return 0
 
 
 def measure(place: Site, rounds: int, loads: list[float]) -> Sequence[Figure]:
     """Take all samples, each beside its yardstick's; `loads` gets the machine's load after each round."""
-    up = Figure("up from nothing", "a plain shell script", most_ratio=1.10)
-    again = Figure("up without a change", "up of an empty program")
-    change = Figure("content change, live on all nodes", "up of an empty program", most_difference=2.0)
+    up = Figure("up", "shell script", most_ratio=1.10)
+    again = Figure("second up", "empty program")
+    change = Figure("content change", "empty program", most_difference=2.0)
     say("once without a clock, so that images and engine are there")
     with quietly():
         place.up()
@@ -310,8 +317,10 @@ def say(text: str) -> None:
 
 def table(figures: Sequence[Figure]) -> Table:
     """The figures as a table for a person."""
-    result = Table("", "median", "against", "median", "ratio", "more", "target", "")
-    marks = {True: "met", False: "missed", None: ""}
+    result = Table("", "median", "yardstick", "median", "ratio", "more", "target", box=box.SIMPLE_HEAD, show_edge=False)
+    for column in result.columns:
+        column.no_wrap = True
+    verdicts = {True: " met", False: " missed", None: ""}
     for figure in figures:
         result.add_row(
             figure.name,
@@ -320,8 +329,7 @@ def table(figures: Sequence[Figure]) -> Table:
             f"{figure.yardstick_median:.2f} s",
             f"{figure.ratio:.2f}",
             f"{figure.difference:+.2f} s",
-            figure.target,
-            marks[figure.is_met],
+            figure.target + verdicts[figure.is_met],
         )
     return result
 

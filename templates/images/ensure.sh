@@ -37,7 +37,7 @@ owns_work=
 building=
 tried=()
 
-say() { printf '%s: %s (%s s)\n' "$name" "$1" "$SECONDS"; }
+say() { printf '%s: %s (%s s, log: %s)\n' "$name" "$1" "$SECONDS" "$LOG"; }
 
 fail() { # SENTENCE…: what went wrong, then what to do
   printf '%s\n' "$@" >&2

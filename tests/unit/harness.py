@@ -188,6 +188,7 @@ def run(
     config: Mapping[str, Any] | None = None,
     stack: str = "dev",
     environment: Mapping[str, str] | None = None,
+    parallel: int | None = None,
 ) -> Run:
     """Run a body to its end and give back all that it asked for. Errors of the body and of any registration come out.
 
@@ -196,12 +197,19 @@ def run(
         config: values of the stack file by their full key, as YAML gives them.
         stack: the stack's name.
         environment: variables beside those of this process, which says nothing about Docker or the configuration.
+        parallel: how many resources the engine works on at once, if the program is to know.
     """
     # The SDK keeps its state in context variables: a run in a copy leaves nothing to the next one.
-    return contextvars.copy_context().run(_run, body, config or {}, stack, environment or {})
+    return contextvars.copy_context().run(_run, body, config or {}, stack, environment or {}, parallel)
 
 
-def _run(body: Callable[[], Any], config: Mapping[str, Any], stack: str, environment: Mapping[str, str]) -> Run:
+def _run(
+    body: Callable[[], Any],
+    config: Mapping[str, Any],
+    stack: str,
+    environment: Mapping[str, str],
+    parallel: int | None,
+) -> Run:
     monitor = RecordingMonitor(RecordingMocks())
     exports: dict[str, Any] = {}
     returned: list[Any] = []
@@ -217,6 +225,7 @@ def _run(body: Callable[[], Any], config: Mapping[str, Any], stack: str, environ
     SETTINGS.outputs = set()  # the one thing that `set_mocks` leaves as it was
     with patch.dict(os.environ, {**ours, **environment}, clear=True), _event_loop() as loop:
         set_mocks(RecordingMocks(), project=PACKAGE, stack=stack, preview=False, monitor=monitor)
+        SETTINGS.parallel = parallel
         set_all_config({key: _as_engine_sends(value) for key, value in config.items()})
         loop.run_until_complete(run_pulumi_func(whole))
     return Run(

@@ -4,7 +4,7 @@ from typing import Any
 
 from components.backend import Backend, BackendArgs
 from components.rendering import render
-from tests.unit.harness import SERVICE, SERVICE_CONFIG, Run, nodes, provider, run, stand_in
+from tests.unit.harness import COMMAND, SERVICE, SERVICE_CONFIG, WORK, Run, nodes, provider, run, stand_in
 
 POLICY = {"parallelism": 1, "order": "stop-first", "delay": "0s", "maxFailureRatio": "0.0"}
 PROBE = "http://127.0.0.1/.swarm-site/health"
@@ -16,6 +16,7 @@ def made(*names: str, **changes: Any) -> Run:
         "replicas": 2,
         "port": 8080,
         "memory": 64,
+        "work": WORK,
         "image": "localhost/site/nginx:1",
         "mount": "/srv/content",
         **changes,
@@ -25,6 +26,7 @@ def made(*names: str, **changes: Any) -> Run:
         args = BackendArgs(
             provider=provider(),
             cluster=stand_in("cluster"),
+            image_provided=stand_in("image"),
             ready=[stand_in("ready-core-01"), stand_in("ready-core-02")],
             **arguments,
         )
@@ -34,14 +36,15 @@ def made(*names: str, **changes: Any) -> Run:
     return run(body)
 
 
-def test_there_is_a_configuration_and_a_service() -> None:
+def test_there_is_a_configuration_a_check_of_it_and_a_service() -> None:
     result = made()
     assert result.inventory("backend") == {
         ("swarm-site:index:Backend", "backend"),
+        (COMMAND, "backend-check"),
         (SERVICE_CONFIG, "backend-nginx"),
         (SERVICE, "backend-service"),
     }
-    assert {result[name].parent for name in ("backend-nginx", "backend-service")} == {"backend"}
+    assert {resource.parent for resource in result.within("backend") if resource.name != "backend"} == {"backend"}
 
 
 def test_the_service_has_exactly_the_inputs_that_keep_the_second_up_empty() -> None:
@@ -97,6 +100,21 @@ def test_the_configuration_serves_what_the_link_in_the_mount_points_to() -> None
     }
 
 
+def test_nginx_tests_the_configuration_on_this_machine_before_any_backend_gets_it() -> None:
+    result = made()
+    check = result["backend-check"]
+    assert check.environment == {
+        "NODE": "",
+        "WORK": ".work/dev",
+        "IMAGE": "localhost/site/nginx:1",
+        "CONFIGURATION": result["backend-nginx"].inputs["dataRaw"],
+    }
+    assert check.scripts == {"CREATE_SCRIPT": render("backend/check.sh")}
+    assert check.dependencies == {"image"}
+    assert check.timeouts == {"create": "5m", "update": "5m", "delete": "5m"}
+    assert "backend-check" in result["backend-nginx"].dependencies
+
+
 def test_replicas_port_memory_and_mount_are_the_callers() -> None:
     inputs = made(replicas=3, port=18080, memory=100, mount="/srv/other")["backend-service"].inputs
     assert inputs["mode"] == {"replicated": {"replicas": 3}}
@@ -134,6 +152,6 @@ def test_its_endpoints_are_those_of_all_nodes_that_may_serve() -> None:
 
 def test_two_backends_stand_side_by_side() -> None:
     result = made("left", "right")
-    assert {name for _, name in result.inventory("left")} == {"left", "left-nginx", "left-service"}
+    assert {name for _, name in result.inventory("left")} == {"left", "left-check", "left-nginx", "left-service"}
     assert result["right-service"].inputs["name"] == "right"
     assert result["right-service"].data_dependencies == {"right-nginx"}

@@ -288,7 +288,7 @@ def test_the_example_of_a_refusal_is_itself_taken(values: dict[str, Any], fault:
 
 def test_all_faults_come_at_once_in_an_order_that_does_not_change() -> None:
     values = {
-        "what": "x",
+        **dict.fromkeys(("what", "with", "which", "who", "whose", "why"), "x"),
         "that": {"a": 1},
         "machines": {"count": 4, "overrides": {"core-09": {"memory": 512}, "core-07": {}}},
         "swarm": {"managers": 6},
@@ -301,7 +301,10 @@ def test_all_faults_come_at_once_in_an_order_that_does_not_change() -> None:
         "stack's swarm; run `unset DOCKER_HOST` first",
         f'stack name: "Dev" {NAME_RULE}; for example "dev"',
         f'swarm-site:that: {{"a": 1}} is not a setting; settings are {KEYS}',
-        f'swarm-site:what: "x" is not a setting; settings are {KEYS}',
+        *[
+            f'swarm-site:{key}: "x" is not a setting; settings are {KEYS}'
+            for key in ("what", "which", "who", "whose", "why", "with")
+        ],
         'swarm-site:images.nginx: "?" must be an image reference; for example "nginx:1.27-alpine"',
         'swarm-site:images.mirror: "?" must be a registry as host, host:port or host:port/path, without a scheme; '
         'for example "mirror.example:5000"',
@@ -326,6 +329,18 @@ def test_a_variable_that_would_redirect_the_provider_is_refused_by_name(name: st
         f"run `unset {name}` first"
     ]
     settings_of(environment={name: "", "DOCKER_BUILDKIT": "0"})
+
+
+@pytest.mark.parametrize(("parallel", "machines"), [(11, 3), (16, 5), (1, 1)])
+def test_an_engine_that_works_on_too_little_at_once_is_refused(parallel: int, machines: int) -> None:
+    texts = {"machines": json.dumps({"count": machines})}
+    with pytest.raises(SettingsError) as caught:
+        parse("dev", texts, {}, parallel)
+    assert str(caught.value).split("\n")[1:] == [
+        f"  - environment variable PULUMI_PARALLEL: {parallel} is too small for {machines} machines: while each waits "
+        f"for its turn to leave the swarm, nothing else would move; run `export PULUMI_PARALLEL={4 * machines}` first"
+    ]
+    assert parse("dev", texts, {}, 4 * machines) == parse("dev", texts, {}, None)
 
 
 @pytest.mark.parametrize("stack", ["Dev", "a_b", "a.b", "-a", "a-", "", "dev\n", "a" * 31, "ä", 'a"b', "../x"])
@@ -441,6 +456,11 @@ def test_load_refuses_a_key_that_nobody_knows() -> None:
 def test_load_sees_the_variables_of_this_process() -> None:
     with pytest.raises(SettingsError, match="environment variable DOCKER_CONTEXT"):
         harness.run(config.load, environment={"DOCKER_CONTEXT": "remote"})
+
+
+def test_load_sees_how_much_the_engine_works_on_at_once() -> None:
+    with pytest.raises(SettingsError, match="environment variable PULUMI_PARALLEL: 11 is too small for 3 machines"):
+        harness.run(config.load, parallel=11)
 
 
 def test_a_refusal_is_shown_without_a_traceback() -> None:

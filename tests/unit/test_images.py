@@ -20,6 +20,7 @@ def made(planned: Sequence[Node], *names: str, **changes: Any) -> Run:
             {
                 "reference": component.reference,
                 "outputs": component.outputs,
+                "provided": component.provided.id,
                 "delivered": {name: resource.id for name, resource in component.delivered.items()},
             }
             for component in components
@@ -83,6 +84,7 @@ def test_it_hands_on_a_reference_that_previews_know() -> None:
         {
             "reference": BUILT,
             "outputs": {"nginx": BUILT},
+            "provided": "nginx-image-id",
             "delivered": {"core-01": "nginx-image-core-01-id", "core-02": "nginx-image-core-02-id"},
         }
     ]

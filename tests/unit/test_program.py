@@ -54,7 +54,7 @@ def commands_on(run: Run, node: str) -> list[Registered]:
 def test_the_program_makes_exactly_these_resources(stack: str, proxies: list[int]) -> None:
     run = program(stack)
     every, some = node_names(run), [f"core-{number:02d}" for number in proxies]
-    commands = {"machines-workshop", "machines-box", "swarm-cluster", "nginx-image", "proxy-running"}
+    commands = {"machines-workshop", "machines-box", "swarm-cluster", "nginx-image", "backend-check", "proxy-running"}
     for step in ("machines", "swarm", "nginx-image", "content", "ready"):
         commands |= {f"{step}-{node}" for node in every}
     for step in ("proxy-seed", "proxy"):
@@ -382,7 +382,7 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "swarm.managers": (1, {"machines-workshop"} | on("swarm", 2, 3)),
     "images.nginx": (
         "nginx:1.27-alpine",
-        {"nginx-image", "backend-service", "proxy-service", "proxy-running"}
+        {"nginx-image", "backend-check", "backend-service", "proxy-service", "proxy-running"}
         | everywhere("nginx-image")
         | everywhere("ready")
         | on("proxy", 2, 3),

@@ -649,6 +649,7 @@ STALE = LEFT + "id3 core-03\nid4 core-03\n"
 def trio(world: World) -> World:
     world.nodes("core-01", "core-02", "core-03")
     (world.work / "swarm").write_text("cluster id\n")
+    (world.work / "complete").touch()
     return world
 
 
@@ -762,20 +763,28 @@ def test_an_entry_that_does_not_go_is_a_failure_that_says_where_to_look(trio: Wo
     )
 
 
-def test_the_last_manager_refuses_to_leave(trio: World) -> None:
+def test_the_last_manager_of_a_complete_cluster_refuses_to_leave(trio: World) -> None:
     trio.plan(no_manager("core-01"), no_manager("core-02"), *manages("core-03"))
     assert refused(trio.script("swarm/leave.sh", NODE="core-03")) == (
-        "core-03: is the last manager, and without it the swarm is lost; take the whole stack down (make down), "
-        "or have three managers first\n"
+        "core-03: is the last manager, and without it the swarm is lost; first have three managers (swarm.managers), "
+        "or take the whole stack down: make down\n"
     )
     assert orders(trio) == []
+    assert (trio.work / "swarm").exists()
 
 
-def test_a_node_without_others_leaves_and_the_swarm_is_forgotten(world: World) -> None:
+def test_the_last_manager_leaves_while_the_cluster_is_not_complete_and_the_swarm_is_forgotten(world: World) -> None:
     world.nodes("core-01")
     (world.work / "swarm").touch()
     assert "nobody to tell" in succeeded(world.script("swarm/leave.sh", NODE="core-01"))
     assert not (world.work / "swarm").exists()
+
+
+def test_a_node_leaves_at_once_while_the_cluster_is_not_complete(trio: World) -> None:
+    (trio.work / "complete").unlink()
+    trio.plan(*manages("core-01"), *entries("core-01", LEFT), Answer("core-03: docker swarm leave --force"))
+    succeeded(trio.script("swarm/leave.sh", NODE="core-03"))
+    assert orders(trio) == ["core-01: docker node demote core-03", "core-03: docker swarm leave --force"]
 
 
 def test_one_leave_waits_for_another(trio: World) -> None:
@@ -972,12 +981,15 @@ def test_a_node_that_does_not_answer_ends_a_join_with_the_words_of_ssh(fresh: Wo
 
 def test_a_cluster_is_there_once_its_swarm_was_started_and_the_mark_of_a_destroy_goes(trio: World) -> None:
     (trio.work / "leaving").touch()
+    (trio.work / "complete").unlink()
     assert succeeded(trio.script("swarm/cluster.sh")) == ""
     assert not (trio.work / "leaving").exists()
+    assert (trio.work / "complete").exists()
 
 
 def test_without_a_swarm_there_is_no_cluster(fresh: World) -> None:
     assert refused(fresh.script("swarm/cluster.sh")) == "this machine: the swarm was not started; run again: make up\n"
+    assert not (fresh.work / "complete").exists()
 
 
 def test_when_the_cluster_goes_its_services_go_and_the_leaves_of_this_run_know(trio: World) -> None:
@@ -991,6 +1003,7 @@ def test_when_the_cluster_goes_its_services_go_and_the_leaves_of_this_run_know(t
     assert succeeded(trio.script("swarm/dissolve.sh")) == ""
     assert (trio.work / "leaving").read_text() == f"{os.getpid()}\n"
     assert not (trio.work / "swarm").exists()
+    assert not (trio.work / "complete").exists()
     assert orders(trio)[-1] == "core-01: docker config rm c1"
     assert "the whole swarm goes" in succeeded(trio.script("swarm/leave.sh", NODE="core-02"))
 
@@ -1156,6 +1169,33 @@ def test_a_rebuilt_node_also_gets_the_images_that_services_still_run(trio: World
         "core-03: loaded localhost/site/nginx:old, which services still run\n"
     )
     assert trio.calls().count("core-03: docker load") == 1
+
+
+# --- backend/check.sh ------------------------------------------------------------------------------------------------
+
+
+def test_a_configuration_is_handed_to_nginx_of_the_image_and_what_it_refuses_is_shown(world: World) -> None:
+    world.stub(
+        "here",
+        "docker",
+        """#!/bin/sh
+        echo "$*" >"$STUBS/asked"
+        cat >"$STUBS/configuration"
+        grep -q bad "$STUBS/configuration" || exit 0
+        echo "[emerg] unknown directive" >&2
+        exit 1
+    """,
+    )
+    check = {"NODE": "", "IMAGE": IMAGE}
+    assert succeeded(world.script("backend/check.sh", **check, CONFIGURATION="good {\n}\n")) == ""
+    assert (world.stubs / "configuration").read_text() == "good {\n}\n"
+    assert (
+        f" --network none --read-only --tmpfs /tmp --entrypoint sh {IMAGE} -c " in (world.stubs / "asked").read_text()
+    )
+    assert refused(world.script("backend/check.sh", **check, CONFIGURATION="bad")) == (
+        "this machine: nginx refuses the backends' configuration (templates/backend/nginx.conf), "
+        "so none of them got it: [emerg] unknown directive\n"
+    )
 
 
 # --- deletes ---------------------------------------------------------------------------------------------------------
