@@ -78,7 +78,7 @@ proxy = Proxy(
         image=image.reference,
         provider=swarm.provider,
         cluster=swarm.cluster,
-        backend=backend.service,
+        ready=ready.resources,
     ),
 )
 

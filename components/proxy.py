@@ -79,7 +79,7 @@ class ProxyArgs:
     image: pulumi.Input[str]
     provider: docker.Provider
     cluster: pulumi.Resource
-    backend: pulumi.Resource
+    ready: Sequence[pulumi.Resource]
 
 
 class Proxy(pulumi.ComponentResource):
@@ -111,7 +111,7 @@ class Proxy(pulumi.ComponentResource):
                 minutes=5,
                 opts=pulumi.ResourceOptions(
                     parent=self,
-                    depends_on=[args.backend],  # the upstream list names backends that are there
+                    depends_on=list(args.ready),  # a reload tells nothing on a node that has no task yet
                 ),
             )
             for machine in args.machines

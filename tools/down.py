@@ -14,7 +14,7 @@ from tools.stack import ToolError
 def down() -> int:
     """Destroy the stack, sweep what no resource knew, forget the stack."""
     begin = time.monotonic()
-    stack.clear_what_a_killed_run_left()
+    stack.recover()
     if stack.pulumi("destroy", "--yes", "--skip-preview", "--suppress-outputs") != 0:
         raise ToolError("the stack is not gone; what failed is said above; put it right and run again: make down")
     sweep()

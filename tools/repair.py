@@ -8,20 +8,19 @@ from collections.abc import Sequence
 
 from tools import stack, up
 from tools.observe import Finding, observe
-from tools.stack import ToolError
+from tools.stack import Resources, ToolError
 
 
 def repair() -> int:
     """Put right what `status` names, and only that."""
-    stack.clear_what_a_killed_run_left()
+    known = stack.recover()
     node = os.environ.get("NODE", "")
-    known = stack.resources()
     if not known:
         raise ToolError(f"stack {stack.STACK} is not up, so there is nothing to repair; run: make up")
     dead = up.wake(up.made_entries(known))
     form_again()
     if node:
-        rebuild(node, [name for name in dead if name != node])
+        rebuild(known, node, [name for name in dead if name != node])
     before = observe()
     for name in commands_to_run(before.findings):
         stack.run_again(name)
@@ -86,9 +85,8 @@ def forget_managers(survivor: str) -> None:
             stack.on_node(survivor, "docker", "node", "rm", "--force", name)
 
 
-def rebuild(node: str, dead: Sequence[str]) -> None:
+def rebuild(known: Resources, node: str, dead: Sequence[str]) -> None:
     """Make one machine anew, and everything on it; what belongs to other dead ones is left out."""
-    known = stack.resources()
     if f"machines-{node}" not in known:
         raise ToolError(f"NODE={node} is no machine of stack {stack.STACK}; make status lists them")
     changed(

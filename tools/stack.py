@@ -21,6 +21,9 @@ WORK = Path(".work") / STACK
 ANSWER_SECONDS = 5
 """How long a node may take to answer before it counts as dead."""
 
+Resources = dict[str, dict[str, Any]]
+"""Resources of the state, as `pulumi stack export` has them, by their names."""
+
 
 class ToolError(Exception):
     """Something a person can act on; its text is all that is shown."""
@@ -118,10 +121,13 @@ def pulumi_json(*arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def resources() -> dict[str, dict[str, Any]]:
+def resources() -> Resources:
     """The resources of the stack's state by name."""
-    deployment = pulumi_json("stack", "export")["deployment"]
-    return {resource["urn"].split("::")[-1]: resource for resource in deployment.get("resources", [])}
+    return _by_name(pulumi_json("stack", "export"))
+
+
+def _by_name(state: Any) -> Resources:
+    return {resource["urn"].split("::")[-1]: resource for resource in state["deployment"].get("resources", [])}
 
 
 def run_again(name: str) -> None:
@@ -146,17 +152,20 @@ def run_again(name: str) -> None:
         raise ToolError(f"{done.stderr.strip()}\n{name} failed; put right what is said above and run the same again")
 
 
-def clear_what_a_killed_run_left() -> None:
-    """Take away the lock of a pulumi that is dead on this host, and the state's notes of what it was doing.
+def recover() -> Resources:
+    """Take away what a killed run left: the lock of a pulumi that is dead on this host, and notes of what it was doing.
 
     The scripts converge over half done work, so a step that was under way is simply done again.
+
+    Returns:
+        The resources of the stack's state by name.
 
     Raises:
         ToolError: another pulumi works on this stack right now.
     """
     for path in _locks():
         lock = json.loads(path.read_text())
-        if lock["hostname"] == socket.gethostname() and not _is_alive(int(lock["pid"])):
+        if lock["hostname"] == socket.gethostname() and not _is_pulumi(int(lock["pid"])):
             print(f"removed the lock of process {lock['pid']}, which is dead")
             path.unlink()
         else:
@@ -174,6 +183,7 @@ def clear_what_a_killed_run_left() -> None:
             capture_output=True,
         )
         print("the last run was cut off; what it was doing is done again")
+    return _by_name(state)
 
 
 def backend_folder() -> Iterator[Path]:
@@ -188,14 +198,12 @@ def _locks() -> Iterator[Path]:
         yield from sorted((folder / "locks" / "organization" / PROJECT / STACK).glob("*.json"))
 
 
-def _is_alive(pid: int) -> bool:
+def _is_pulumi(pid: int) -> bool:
+    """Whether the process runs, and is no other one that got the same id since."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{pid}/comm").read_text().strip() == "pulumi"
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    except PermissionError:
-        return True
-    return True
 
 
 def since(begin: float) -> str:

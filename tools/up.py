@@ -4,12 +4,11 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from components.rendering import render
 from tools import stack
-from tools.stack import NodeEntry, ToolError
+from tools.stack import NodeEntry, Resources, ToolError
 
 START_SECONDS = 30
 PATIENCE_SECONDS = 10
@@ -18,14 +17,14 @@ PATIENCE_SECONDS = 10
 def up() -> int:
     """Bring the stack up and show what it serves."""
     begin = time.monotonic()
-    stack.clear_what_a_killed_run_left()
-    entries = made_entries(stack.resources())
+    known = stack.recover()
+    entries = made_entries(known)
     dead = wake(entries)
     if dead and len(dead) == len(entries):
         raise ToolError(f"no node answers ({', '.join(dead)}); to make them anew, run: make down, then make up")
     manager = stack.living_manager([entry for entry in entries if entry.name not in dead])
     if manager:
-        take_away_lost_services(manager)
+        take_away_lost_services(manager, known)
         for name in dead:
             drain(manager, name)
     behind = returned(manager, dead) if manager else []
@@ -46,10 +45,10 @@ def up() -> int:
 
 def excludes(names: Sequence[str]) -> list[str]:
     """The engine's arguments that leave out everything that belongs to these nodes."""
-    return [word for name in names for word in ("--exclude", f"**{name}**")]
+    return [word for name in names for word in ("--exclude", f"**-{name}")]
 
 
-def made_entries(known: Mapping[str, Any]) -> list[NodeEntry]:
+def made_entries(known: Resources) -> list[NodeEntry]:
     """The nodes whose machines were made to the end; half made ones are made anew by the engine."""
     return [entry for entry in stack.nodes() if f"machines-{entry.name}" in known]
 
@@ -84,11 +83,11 @@ def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
 
 
-def take_away_lost_services(manager: str) -> None:
+def take_away_lost_services(manager: str, resources: Resources) -> None:
     """Remove services that run but that the state lost, so that they can be made again."""
     known = {
         resource["inputs"]["name"]
-        for resource in stack.resources().values()
+        for resource in resources.values()
         if resource["type"] == "docker:index/service:Service"
     }
     found = stack.on_node(manager, "docker", "service", "ls", "--filter", "label=swarm-site", "--format", "{{.Name}}")

@@ -11,6 +11,12 @@ swarm_request() {
     fail "swarm $1 failed: $answer; run again: make up"
 }
 
+# admit NAME ROLE, on a manager: prints the token for the role; entries of the same name are stale.
+admit() {
+  remove_entries "$1"
+  docker swarm join-token -q "$2"
+}
+
 change_role() {
   manager_among_peers || fail "no other manager answers, so this node can't become a $ROLE; run: make status"
   on_node "$manager" docker node "$1" "$NODE" </dev/null >/dev/null
@@ -43,10 +49,9 @@ if ! manager_among_peers; then
   wait_for 180 "a manager to join" manager_among_peers || fail "no manager to join within 180 s; run again: make up"
 fi
 
+token=$(on_node "$manager" admit "$NODE" "$ROLE" </dev/null)
+remote=$(awk -v name="$manager" '$1 == name { print $2 }' "$WORK/nodes")
 # One at a time: a quorum takes in one manager after another.
 take_lock "$WORK/locks/join" 120
-on_node "$manager" remove_entries "$NODE" </dev/null
-token=$(on_node "$manager" docker swarm join-token -q "$ROLE" </dev/null)
-remote=$(awk -v name="$manager" '$1 == name { print $2 }' "$WORK/nodes")
 swarm_request join "{$own,\"RemoteAddrs\":[\"$remote:2377\"],\"JoinToken\":\"$token\"}"
 say "joined through $manager after $SECONDS s"

@@ -49,7 +49,7 @@ up() {
     prepare "$node" &
     pids+=("$!")
   done
-  for pid in "${pids[@]}"; do wait "$pid" || fail "a node failed; logs: $FOLDER/machines/*/log"; done
+  for pid in "${pids[@]}"; do wait "$pid" || fail "a node failed"; done
   on "${NODES[0]}" "$(declare -f serve backend proxy settle)
     IMAGE=$NGINX_IMAGE CONTENT=$CONTENT NODES='${NODES[*]}' HEALTH='$HEALTH'; serve" < <(configurations) ||
     fail "the services do not run"
@@ -80,7 +80,8 @@ on() { ssh -F "$FOLDER/machines/$1/ssh_config" "$1" "set -eu; $2"; }
 prepare() {
   local node=$1 load content
   write_files "$node"
-  (cd -- "$FOLDER/machines/$node" && exec vagrant up --provider docker) >"$FOLDER/machines/$node/log" 2>&1 </dev/null
+  (cd -- "$FOLDER/machines/$node" && exec vagrant up --provider docker) >"$FOLDER/machines/$node/log" 2>&1 </dev/null ||
+    fail "vagrant up of $node failed: $(tail -n 15 "$FOLDER/machines/$node/log")"
   on "$node" "until docker version >/dev/null 2>&1; do sleep 0.1; done" </dev/null
   milestone "$node: machine"
   on "$node" "docker load --quiet" <"$NGINX_ARCHIVE" >/dev/null &
