@@ -1,7 +1,8 @@
 """The recordings of the official `docker` plugin, and drift, against the plugin that is installed and a real swarm.
 
-Needs CONTRACT_SSH_CONFIG: an ssh config in which `swarm-manager` is the manager of a swarm of one node, with the image
-`nginx:seed` (any image in which nginx writes /run/nginx.pid), a folder /srv/site, and port 9123 free.
+The swarm is a stack of one node, made for these tests. With CONTRACT_SSH_CONFIG it is another one: that names
+an ssh config in which `swarm-manager` is the manager of a swarm of one node, with the image `nginx:seed` (any image in
+which nginx writes /run/nginx.pid), a folder /srv/site, and port 9123 free.
 """
 
 import json
@@ -15,19 +16,49 @@ from typing import Any
 import pytest
 
 from tests.contract.replay import Outcome, Stage, comparable, docker_program, recording
+from tests.e2e.site import Site, alone
 
-SSH_CONFIG = os.environ.get("CONTRACT_SSH_CONFIG", "")
+NODE = "core-01"
 DATA = recording("docker")
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(not SSH_CONFIG, reason="CONTRACT_SSH_CONFIG names no ssh config with the host swarm-manager"),
-]
+pytestmark = pytest.mark.e2e
+
+
+def ssh_config() -> str:
+    """Returns the path of the ssh config that reaches the manager."""
+    return str(Path(os.environ["CONTRACT_SSH_CONFIG"]).resolve())
+
+
+@pytest.fixture(scope="module")
+def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A swarm of one node, the user's own or one made here."""
+    if os.environ.get("CONTRACT_SSH_CONFIG"):
+        yield
+        return
+    folder = tmp_path_factory.mktemp("contract")
+    site = Site(folder, folder / "logs", stack="contract", network="192.168.65.0/24", count=1)
+    site.configure({"machines": {"count": 1}})
+    with alone(site.stack), pytest.MonkeyPatch.context() as patch:
+        try:
+            site.up()
+            site.on_node(NODE, "docker", "tag", site.outputs()["images"]["nginx"], "nginx:seed")
+            site.on_node(NODE, "mkdir", "-p", "/srv/site")
+            config = folder / "ssh_config"
+            config.write_text(
+                f"Host swarm-manager\n  HostName {site.address(NODE)}\n  User vagrant\n"
+                f'  IdentityFile "{site.work}/key"\n  IdentitiesOnly yes\n'
+                "  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n  LogLevel ERROR\n"
+            )
+            patch.setenv("CONTRACT_SSH_CONFIG", str(config))
+            yield
+            site.down()
+        finally:
+            site.sweep()
 
 
 def on_manager(*words: str) -> str:
     """Runs a command on the manager and returns what it prints."""
-    command = ["ssh", "-F", SSH_CONFIG, "-o", "BatchMode=yes", "swarm-manager", shlex.join(words)]
+    command = ["ssh", "-F", ssh_config(), "-o", "BatchMode=yes", "swarm-manager", shlex.join(words)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{words} on swarm-manager: {done.stderr}"
     return done.stdout.strip()
@@ -35,11 +66,11 @@ def on_manager(*words: str) -> str:
 
 def program(change: str | None = None) -> dict[str, Any]:
     """Returns the recorded program, with one of its changes."""
-    return docker_program(change, str(Path(SSH_CONFIG).resolve()))
+    return docker_program(change, ssh_config())
 
 
 @pytest.fixture(scope="module")
-def stage(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(swarm: None, engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """A stage whose service runs; the tests that only preview leave it as it is."""
     on_manager("docker", "image", "inspect", "--format", "{{.Id}}", "nginx:seed")
     on_manager("test", "-d", "/srv/site")

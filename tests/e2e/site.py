@@ -40,6 +40,7 @@ SHOWN_LINES = 200
 UP_SECONDS = 420
 DOWN_SECONDS = 240
 PREVIEW_SECONDS = 120
+DAEMON_SECONDS = 120
 NODE_SECONDS = 30
 FETCH_SECONDS = 10
 WAIT_SECONDS = 90
@@ -104,6 +105,11 @@ class Background:
         self._process = process
         self._log = log
 
+    @property
+    def pid(self) -> int:
+        """The process, which leads a group of its own as a shell's job does."""
+        return self._process.pid
+
     def is_alive(self) -> bool:
         """Whether it still runs."""
         return self._process.poll() is None
@@ -117,9 +123,9 @@ class Background:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-            print(f"$ {self.command}: ended by the tests after {seconds:g} s\n{self._text()}")
+            print(f"$ {self.command}: ended by the tests after {seconds:g} s\n{self.text()}")
             raise
-        text = self._text()
+        text = self.text()
         lines = text.splitlines()
         shown = lines[-(2 if quiet and status == 0 else SHOWN_LINES) :]
         left_out = [f"… {len(lines) - len(shown)} lines …"] if len(lines) > len(shown) else []
@@ -127,7 +133,8 @@ class Background:
         print(f"(exit status {status}, {time.monotonic() - begin:.1f} s, log {self._log})\n")
         return Call(self.command, status, text, self._log)
 
-    def _text(self) -> str:
+    def text(self) -> str:
+        """All it has said so far, without the terminal's colours."""
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self._log.read_text(errors="replace"))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.site import NODE_SECONDS, UP_SECONDS, Site, docker, fetch, wait_until
+from tests.e2e.site import DAEMON_SECONDS, NODE_SECONDS, PROJECT, UP_SECONDS, Site, docker, fetch, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -167,6 +167,21 @@ def test_a_slow_visitor_is_served(running: Site) -> None:
     assert answer.startswith(b"HTTP/1.1 405 "), answer
 
 
+def test_the_logs_of_all_proxies_and_backends_name_their_nodes(running: Site) -> None:
+    nodes = {service: running.running(service) for service in ("backend", "proxy")}
+    for node in nodes["backend"]:
+        fetch(running.backend_url(node))
+    for node in nodes["proxy"]:
+        fetch(running.proxy_url(node))
+
+    text = running.run("logs", "make logs", seconds=NODE_SECONDS).text
+
+    for service in nodes:
+        for node in nodes[service]:
+            assert re.search(rf"\b{service}\.\S+@{node} ", text), f"{service} on {node} is missing"
+    assert '"GET / HTTP/1.1" 200' in text
+
+
 # --- content ----------------------------------------------------------------------------------------------------------
 
 
@@ -285,9 +300,26 @@ def test_a_proxy_setting_that_nginx_refuses_never_goes_live(running: Site) -> No
     assert running.preview() == {}
 
 
-def test_a_backend_setting_that_nginx_refuses_is_taken_back(running: Site) -> None:
+def test_a_backend_setting_that_nginx_refuses_never_goes_live(running: Site) -> None:
+    before = running.containers("backend")
     with running.watch("bad backend setting", pages=[index(running).encode()]) as record:
         running.edit(BACKEND_TEMPLATE, "  server_tokens off;", f"  {UNKNOWN_DIRECTIVE}")
+        record.mark("up")
+        text = running.up(fails=True).text
+        record.mark("failed")
+        running.restore(BACKEND_TEMPLATE)
+        running.up()
+        record.mark("mended")
+    assert 'unknown directive "no_such_directive"' in text, "the cause is not named"
+    assert "run again: make up" in text
+    assert running.containers("backend") == before
+    assert record.failed == 0, record
+    assert running.preview() == {}
+
+
+def test_a_backend_that_does_not_get_healthy_is_taken_back(running: Site) -> None:
+    with running.watch("unhealthy backend", pages=[index(running).encode()]) as record:
+        running.edit(BACKEND_TEMPLATE, 'return 200 "ok\\n";', "return 503;")
         record.mark("up")
         text = running.up(fails=True).text
         record.mark("failed")
@@ -295,7 +327,7 @@ def test_a_backend_setting_that_nginx_refuses_is_taken_back(running: Site) -> No
         running.restore(BACKEND_TEMPLATE)
         running.up()
         record.mark("mended")
-    assert 'unknown directive "no_such_directive"' in text, "the cause is not named"
+    assert re.search(r"task backend\.\d on core-0\d: .*health", text), "the cause is not named"
     assert "run again: make up" in text
     assert record.of("GET").failed == 0, record
     wait_until_whole(running)
@@ -355,6 +387,25 @@ def test_after_a_reboot_the_page_is_back_by_itself(running: Site) -> None:
     assert re.search(r"Resources:\n +\d+ unchanged\n", running.up().text)
 
 
+def test_after_a_restart_of_the_docker_daemon_the_page_is_back_by_itself(running: Site) -> None:
+    user = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    if not (Path(user) / PROJECT / "dockerd.pid").exists():
+        pytest.skip("set-up has not started this machine's Docker daemon, so it is not the tests' to stop")
+    if set(docker("ps", "--format", "{{.Names}}").split()) != set(running.machines()):
+        pytest.skip("others use this machine's Docker daemon")
+    owner = {"XDG_STATE_HOME": user}
+    url = running.outputs()["url"]
+
+    running.run("daemon", "tools/daemon stop --force", seconds=DAEMON_SECONDS, environment=owner)
+    assert fetch(url).status == 0
+    running.run("daemon", "docker info", seconds=NODE_SECONDS, fails=True)
+    running.run("daemon", "tools/daemon start", seconds=DAEMON_SECONDS, environment=owner)
+
+    wait_until("the page", lambda: fetch(url).text == index(running))
+    wait_until_whole(running)
+    assert running.preview() == {}
+
+
 # --- down -------------------------------------------------------------------------------------------------------------
 
 
@@ -398,19 +449,19 @@ def test_down_leaves_nothing_of_nodes_that_are_all_dead(running: Site) -> None:
 
 @pytest.mark.parametrize("goal", ["down", "up"])
 def test_after_the_engine_was_killed_halfway(site: Site, goal: str) -> None:
+    if site.machines():
+        site.down()
     run = site.begin("killed-up", "make up")
     wait_until("the first machine", lambda: site.machines() or not run.is_alive(), seconds=UP_SECONDS)
     engines = site.engines()
     for pid in engines:
         os.kill(pid, signal.SIGKILL)
-    assert len(engines) >= 4, f"the engine, its language host and both plugins: {engines}"
     assert run.wait(NODE_SECONDS).status != 0
+    assert len(engines) >= 4, f"the engine, its language host and both plugins: {engines}"
 
-    if goal == "down":
-        site.down()
-    else:
+    if goal == "up":
         site.up()
         assert fetch(site.outputs()["url"]).text == index(site)
         wait_until_whole(site)
-        site.down()
+    site.down()
     assert_nothing_is_left(site)

@@ -165,13 +165,13 @@ def test_no_resource_needs_itself_by_any_way(result: Run) -> None:
     assert left == {}
 
 
-def test_nodes_wait_for_each_other_nowhere_but_where_the_swarm_and_the_services_begin(result: Run) -> None:
+def test_no_node_waits_for_another_until_all_of_them_are_open(result: Run) -> None:
+    owners = {command.name: command.environment["NODE"] for command in result.of_type(COMMAND)}
     for node in node_names(result):
         for command in commands_on(result, node):
-            strangers = {
-                name for name in command.dependencies if result[name].inputs.get("environment", {}).get("NODE")
-            }
-            assert {result[name].environment["NODE"] for name in strangers} <= {node}, command.name
+            others = {name for name in command.dependencies if owners.get(name) not in (None, "", node)}
+            assert {result[name].parent for name in others} <= {"ready"}, command.name
+            assert not others or command.parent == "proxy"
 
 
 def test_every_thing_on_a_node_is_tied_to_its_machine(result: Run) -> None:

@@ -25,7 +25,7 @@ def made(*names: str, endpoints: Any = None, image: str = "localhost/site/nginx:
             image=image,
             provider=provider(),
             cluster=stand_in("cluster"),
-            backend=stand_in("backend"),
+            ready=[stand_in("ready-core-02"), stand_in("ready-core-03")],
         )
         return [{"url": proxy.url, "urls": proxy.urls} for proxy in [Proxy(name, args) for name in names or ("proxy",)]]
 
@@ -93,8 +93,8 @@ def test_each_node_gets_the_configuration_with_the_backends_endpoints() -> None:
     assert configured.timeouts == {"create": "5m", "update": "5m", "delete": "5m"}
 
 
-def test_a_configuration_comes_after_the_backends_it_names() -> None:
-    assert made()["proxy-core-02"].dependencies == {"backend", "machine-core-02"}
+def test_a_configuration_comes_after_the_nodes_are_open() -> None:
+    assert made()["proxy-core-02"].dependencies == {"ready-core-02", "ready-core-03", "machine-core-02"}
 
 
 def test_an_endpoint_that_comes_from_a_resource_is_followed() -> None:

@@ -1,0 +1,154 @@
+"""Commands are cut off at random moments, and the same command given again ends well.
+
+CHAOS_N rounds (2), each of them: `make up` from nothing, a rebuild of all machines, `make down`; each is cut off once.
+The first half of the rounds by Ctrl-C, the rest by a kill of the engine alone. CHAOS_SEED makes the moments again.
+"""
+
+import os
+import random
+import re
+import secrets
+import signal
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from tests.e2e.site import PROJECT, UP_SECONDS, Background, Site, docker, fetch, wait_until
+
+pytestmark = pytest.mark.e2e
+
+ROUNDS = int(os.environ.get("CHAOS_N") or 2)
+SEED = os.environ.get("CHAOS_SEED") or str(secrets.randbelow(10**6))
+MEMORY = 512
+MORE_MEMORY = 16
+LINGER_SECONDS = 30
+"""What a killed run's scripts and ssh connections may still take to end by themselves."""
+FINISHED = re.compile(r"^ *\S+ +\S+:\S+ (\S+) (created|updated|deleted|replaced)\b", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What is cut off, when and how.
+
+    The moment is when `progress` (of 1) of the command's steps are done, and then `delay` seconds.
+    """
+
+    round: int
+    goal: str
+    by: str
+    progress: float
+    delay: float
+
+    def __str__(self) -> str:
+        return f"round {self.round}: {self.goal}, {self.by} after {self.progress:.0%} and {self.delay:.1f} s"
+
+
+def plan() -> list[Cut]:
+    """All moments of this run; the same seed gives the same ones."""
+    numbers = random.Random(SEED)
+    return [
+        Cut(
+            round=number,
+            goal=goal,
+            # Half of each: the goals take turns, so that two rounds show every goal both.
+            by=("Ctrl-C", "kill")[(number + offset) % 2],
+            progress=numbers.random(),
+            delay=numbers.uniform(0, 2.5),
+        )
+        for number in range(1, ROUNDS + 1)
+        for offset, goal in enumerate(("up", "rebuild", "down"))
+    ]
+
+
+@pytest.mark.parametrize("cut", plan(), ids=lambda cut: f"{cut.round}-{cut.goal}-{cut.by}")
+def test_a_command_that_was_cut_off_ends_well_when_it_is_given_again(site: Site, cut: Cut) -> None:
+    print(f"CHAOS_SEED={SEED} CHAOS_N={ROUNDS}: {cut}")
+    memory = MEMORY + MORE_MEMORY * cut.round
+    if cut.goal == "up":
+        assert not site.machines(), "this is about an up from nothing"
+        site.configure({})
+    elif not site.is_up:
+        site.up()
+    if cut.goal == "rebuild":
+        site.configure({"machines": {"memory": memory}})
+    cut_off(site, cut)
+
+    if cut.goal == "down":
+        site.down()
+    else:
+        site.up()
+        assert fetch(site.outputs()["url"]).text == (site.clone / "site" / "index.html").read_text()
+        wait_until("all nodes active, all services complete", site.is_whole)
+        assert site.preview() == {}
+        assert_nothing_is_doubled(site)
+        if cut.goal == "rebuild":
+            assert {machine_memory(site, node) for node in site.nodes} == {memory}
+    wait_until("no process is left", lambda: not site.processes(), seconds=LINGER_SECONDS)
+    assert not list(site.state.rglob("locks/organization/**/*.json")), "a lock is left"
+    if cut.goal == "down":
+        assert site.left() == []
+
+
+def cut_off(site: Site, cut: Cut) -> None:
+    """Give the command, and cut it off at its moment."""
+    command = "make down" if cut.goal == "down" else "make up"
+    total = steps(site, cut)
+    begin = time.monotonic()
+    run = site.begin(f"cut-{cut.goal}", command)
+    wanted = int(cut.progress * total)
+    engine = wait_for_engine(site, run)
+    wait_until(f"{wanted} of {total} steps", lambda: not run.is_alive() or finished(run) >= wanted, seconds=UP_SECONDS)
+    moment = time.monotonic() + cut.delay
+    while time.monotonic() < moment and run.is_alive():
+        time.sleep(0.05)  # the moment is what is tried here
+    late = not run.is_alive()
+    print(f"cut off after {time.monotonic() - begin:.1f} s, {finished(run)} of {total} steps")
+    if not late:
+        if cut.by == "Ctrl-C":
+            os.killpg(run.pid, signal.SIGINT)
+        else:
+            os.kill(engine, signal.SIGKILL)
+    call = run.wait(UP_SECONDS)
+    # In the last moments a command may be past its engine, and end well; then there is nothing to go on with.
+    assert late or call.status != 0 or finished(run) >= total, "it went on as if nothing had been done to it"
+    site.is_up = cut.goal != "down"
+
+
+def steps(site: Site, cut: Cut) -> int:
+    """How many steps the command will say that it has done; a replacement is three."""
+    if cut.goal == "down":
+        return site.pulumi("stack export", quiet=True).text.count('"urn": ')
+    return sum(3 if "replace" in op else 1 for op in site.preview().values())
+
+
+def wait_for_engine(site: Site, run: Background) -> int:
+    """The process of the engine that does the command's work."""
+    part = re.compile(r"(\S*/)?pulumi (up|destroy) ")
+
+    def engine() -> int:
+        found = [pid for pid, words in site.engines().items() if part.match(words)]
+        return next(iter(found), 0 if run.is_alive() else -1)
+
+    pid = wait_until("the engine", engine)
+    assert pid > 0, f"it ended before its engine began: {run.text()}"
+    return pid
+
+
+def finished(run: Background) -> int:
+    """How many steps the command says it has done."""
+    return len(set(FINISHED.findall(run.text())))
+
+
+def machine_memory(site: Site, node: str) -> int:
+    """The memory of a machine in MB, as it really is."""
+    return int(docker("inspect", "-f", "{{.HostConfig.Memory}}", site.container(node))) // 2**20
+
+
+def assert_nothing_is_doubled(site: Site) -> None:
+    """One machine and one entry in the swarm for each node, and the two services."""
+    assert sorted(site.machines()) == sorted(site.container(node) for node in site.nodes)
+    assert sorted(site.swarm("node", "ls", "--format", "{{.Hostname}}").split()) == list(site.nodes)
+    assert sorted(site.swarm("service", "ls", "--format", "{{.Name}}").split()) == ["backend", "proxy"]
+    folders = sorted(path.name for path in (site.state / PROJECT / "work" / site.stack / "machines").iterdir())
+    assert folders == list(site.nodes)

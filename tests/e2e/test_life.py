@@ -1,0 +1,732 @@
+"""The life of a node: rebuilt, added, removed, dead, returned, changed by hand; and the site stays.
+
+One site serves all of these tests, and each takes its settings as the one before left them.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import subprocess
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e.load import Record
+from tests.e2e.site import CONTENT, NODE_SECONDS, PROJECT, UP_SECONDS, Site, docker, fetch, wait_until
+
+pytestmark = pytest.mark.e2e
+
+INDEX = "site/index.html"
+PROXY = "/srv/swarm-site/proxy"
+PARTS = ("machines", "swarm", "nginx-image", "content", "ready")
+PROXY_PARTS = ("proxy-seed", "proxy")
+STEP = re.compile(
+    r"^ *\S+ +\S+:\S+ (\S+) (created replacement|deleted original|replaced|created|updated|deleted)\b", re.MULTILINE
+)
+WORDS = {"created": "create", "updated": "update", "deleted": "delete"}
+REPAIR_SECONDS = 420
+CONNECT_SECONDS = 2
+MORE_MEMORY = 32
+EXTRA_SECONDS = 20
+"""What a dead node may cost an `up`."""
+
+
+# --- helpers ----------------------------------------------------------------------------------------------------------
+
+
+def index(site: Site) -> str:
+    """The page as the clone has it now."""
+    return (site.clone / INDEX).read_text()
+
+
+def settings(site: Site) -> dict[str, Any]:
+    """The settings as they stand in the stack file, without the project's prefix."""
+    config = yaml.safe_load((site.clone / f"Pulumi.{site.stack}.yaml").read_text())["config"]
+    return {key.removeprefix(f"{PROJECT}:"): value for key, value in config.items()}
+
+
+def change(site: Site, section: str, **values: object) -> None:
+    """Change some settings of a section and leave all others; None takes one out."""
+    old = settings(site)
+    merged = old.get(section, {}) | values
+    site.configure(old | {section: {key: value for key, value in merged.items() if value is not None}})
+
+
+def memory(site: Site, node: str) -> int:
+    """The memory of a machine in MB, as the settings want it."""
+    machines = settings(site).get("machines", {})
+    return int(machines.get("overrides", {}).get(node, {}).get("memory") or machines.get("memory") or 512)
+
+
+def give_memory(site: Site, node: str) -> None:
+    """Want more memory for one machine."""
+    overrides = settings(site).get("machines", {}).get("overrides", {})
+    change(site, "machines", overrides=overrides | {node: {"memory": memory(site, node) + MORE_MEMORY}})
+
+
+def give_all_memory(site: Site) -> None:
+    """Want more memory for every machine than any has now."""
+    most = max(memory(site, node) for node in site.nodes)
+    change(site, "machines", overrides=None, memory=most + MORE_MEMORY)
+
+
+def resize(site: Site, count: int) -> None:
+    """Want another number of machines."""
+    change(site, "machines", count=count)
+    site.count = count
+
+
+def announced(site: Site) -> dict[str, str]:
+    """What a preview says, with one word for the three steps of a replacement."""
+    return {name: "replace" if "replace" in op else op for name, op in site.preview().items()}
+
+
+def done(text: str) -> dict[str, str]:
+    """What an `up` did, by its own words, in the words of a preview."""
+    return {name: WORDS.get(words, "replace") for name, words in STEP.findall(text)}
+
+
+def parts_of(*nodes: str, proxies: Sequence[str] = ("core-02", "core-03")) -> list[str]:
+    """The resources that belong to some nodes."""
+    return [f"{part}-{node}" for node in nodes for part in (*PARTS, *(PROXY_PARTS if node in proxies else ()))]
+
+
+def replaced(*nodes: str) -> dict[str, str]:
+    """What the rebuild of some nodes changes: the list of machines, and all that belongs to those nodes."""
+    return {"machines-workshop": "update"} | dict.fromkeys(parts_of(*nodes), "replace")
+
+
+def swarm_id(site: Site) -> str:
+    """The identity of the swarm."""
+    return site.swarm("info", "--format", "{{.Swarm.Cluster.ID}}").strip()
+
+
+def machine_ids(site: Site) -> dict[str, str]:
+    """The identity of each machine."""
+    return {node: docker("inspect", "-f", "{{.Id}}", site.container(node)).strip() for node in site.nodes}
+
+
+def machine_memory(site: Site) -> dict[str, int]:
+    """The memory of each machine in MB, as it really is."""
+    return {
+        node: int(docker("inspect", "-f", "{{.HostConfig.Memory}}", site.container(node))) // 2**20
+        for node in site.nodes
+    }
+
+
+def entries(site: Site) -> list[str]:
+    """Every entry of the swarm, also those that bear the same name."""
+    return sorted(site.swarm("node", "ls", "--format", "{{.Hostname}}").split())
+
+
+def managers(site: Site) -> list[str]:
+    """The nodes that manage the swarm and are reached."""
+    return sorted(node for node, part in site.members().items() if re.search(r"(Leader|Reachable)$", part))
+
+
+def upstreams(site: Site, node: str) -> list[str]:
+    """The backends that a node's proxy knows."""
+    return re.findall(r"^ *server (\S+) ", site.on_node(node, "cat", f"{PROXY}/current/nginx.conf"), re.MULTILINE)
+
+
+def is_whole(site: Site, managing: int) -> bool:
+    """Whether exactly today's nodes are there, ready and active, and two tasks of each service on two of them."""
+    members = site.members()
+    services = {service: set(site.running(service)) for service in ("backend", "proxy")}
+    return (
+        entries(site) == list(site.nodes)
+        and managers(site) == list(site.nodes[:managing])
+        and all(part.startswith("Ready Active") for part in members.values())
+        and all(len(nodes) == 2 for nodes in services.values())
+    )
+
+
+def wait_until_whole(site: Site, managing: int = 3) -> None:
+    """Wait until nodes and services are as today's settings want them."""
+    wait_until("all nodes active, all services complete", lambda: is_whole(site, managing))
+
+
+def status(site: Site) -> dict[str, Any]:
+    """What `make status` knows; its exit status is the code in it."""
+    command = "tools/setup preview 2>/dev/null && . ./.env && python -m tools.status --json"
+    call = site.begin("status", command).wait(UP_SECONDS, quiet=True)
+    document: dict[str, Any] = json.loads(call.text)
+    assert call.status == document["code"], call.text
+    return document
+
+
+def findings(site: Site) -> list[str]:
+    """What `make status` names, a line each."""
+    return [f"{finding['part']}: {finding['what']}" for finding in status(site)["findings"]]
+
+
+def repair(site: Site, node: str = "", *, fails: bool = False) -> str:
+    """`make repair`; all it said."""
+    command = f"make repair NODE={node}" if node else "make repair"
+    return site.run("repair", command, seconds=REPAIR_SECONDS, fails=fails).text
+
+
+def assert_steady(site: Site) -> None:
+    """Nothing is left to be done."""
+    assert status(site)["findings"] == []
+    assert site.preview() == {}
+
+
+@contextlib.contextmanager
+def watched(site: Site, name: str, *proxies: str) -> Iterator[Record]:
+    """Visitors at proxies that stay, who have had answers before the block begins and have some after its end."""
+    with site.watch(name, *proxies, pages=[index(site).encode()]) as record:
+        wait_until("answers for everybody", record.goes_on)
+        record.mark("begin")
+        yield record
+        record.mark("end")
+        wait_until("answers for everybody", record.goes_on)
+    assert record.of("GET").failed == 0, record
+
+
+@dataclass
+class Rounds:
+    """Where no proxy stays: each round asks all of them side by side; it is empty if none answered."""
+
+    urls: Sequence[str]
+    count: int = 0
+    empty: list[str] = field(default_factory=list)
+    both: int = 0
+
+    def ask(self, pool: ThreadPoolExecutor) -> None:
+        """One round."""
+        faults = list(pool.map(fault_of, self.urls))
+        self.count += 1
+        self.both += not any(faults)
+        if all(faults):
+            self.empty.append(f"round {self.count}: {'; '.join(faults)}")
+
+
+def fault_of(url: str) -> str:
+    """Ask once; nothing, or what was wrong with the answer."""
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=CONNECT_SECONDS)
+    try:
+        connection.connect()
+        connection.sock.settimeout(NODE_SECONDS)
+        connection.request("GET", "/")
+        response = connection.getresponse()
+        body = response.read()
+        return "" if response.status == 200 and b"hello" in body else f"{url}: status {response.status}"
+    except (OSError, http.client.HTTPException) as error:
+        return f"{url}: {error}"
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def rounds(site: Site) -> Iterator[Rounds]:
+    """Ask all proxies again and again until the block ends; no round may be empty."""
+    record = Rounds([site.proxy_url(node) for node in site.running("proxy")])
+    stop = threading.Event()
+
+    def ask() -> None:
+        with ThreadPoolExecutor(len(record.urls)) as pool:
+            while not stop.is_set():
+                record.ask(pool)
+                stop.wait(0.02)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    try:
+        yield record
+    finally:
+        stop.set()
+        thread.join(2 * NODE_SECONDS)
+        print(f"{record.count} rounds, {record.both} answered by all proxies, {len(record.empty)} by none")
+    assert record.count > 100, record
+    assert not record.empty, record
+
+
+@contextlib.contextmanager
+def node_events(site: Site, manager: str) -> Iterator[list[dict[str, Any]]]:
+    """What happens to the swarm's nodes, as one manager sees it, while the block runs; whole after its end."""
+    events: list[dict[str, Any]] = []
+    log = site.logs / "node-events.json"
+    with log.open("wb") as output:
+        words = ["sudo docker events --filter type=node --since 1s --format '{{json .}}'"]
+        process = subprocess.Popen(
+            ["tools/ssh", manager, *words],
+            cwd=site.clone,
+            env=site.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+        )
+    try:
+        yield events
+    finally:
+        process.terminate()
+        process.wait(NODE_SECONDS)
+        events += [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]
+
+
+@pytest.fixture
+def trio(site: Site, request: pytest.FixtureRequest) -> Site:
+    """Three nodes, whole; after a test that failed, made from nothing."""
+    if site.is_up and request.session.testsfailed:
+        site.sweep()
+        site.is_up = False
+    if not site.is_up:
+        site.count = 3
+        site.configure({})
+        site.restore(INDEX)
+        site.up()
+        wait_until_whole(site)
+    return site
+
+
+# --- rebuilt ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("node", "command"),
+    [("core-01", "make up"), ("core-03", ". ./.env && pulumi up --yes --stack $STACK")],
+    ids=["the first manager by make up", "a node with a proxy by plain pulumi"],
+)
+def test_a_rebuilt_node_costs_no_visitor_anything(trio: Site, node: str, command: str) -> None:
+    swarm, machines = swarm_id(trio), machine_ids(trio)
+    give_memory(trio, node)
+    assert announced(trio) == replaced(node)
+
+    with watched(trio, f"rebuild of {node}", "core-02"):
+        text = trio.run("rebuild", command, seconds=UP_SECONDS).text
+
+    assert done(text) == replaced(node)
+    assert machine_memory(trio)[node] == memory(trio, node)
+    again = machine_ids(trio)
+    assert [name for name in trio.nodes if again[name] != machines[name]] == [node]
+    assert swarm_id(trio) == swarm
+    wait_until_whole(trio)
+    assert_steady(trio)
+
+
+def test_all_nodes_are_rebuilt_by_one_up_and_a_proxy_always_answers(trio: Site) -> None:
+    rebuild_all(trio, "rebuild of all")
+
+
+@pytest.mark.skipif(not os.environ.get("E2E_LONG"), reason="takes ten minutes; it runs with E2E_LONG=1")
+def test_seven_nodes_are_rebuilt_by_one_up_and_a_proxy_always_answers(trio: Site) -> None:
+    resize(trio, 7)
+    trio.up()
+    wait_until_whole(trio)
+    rebuild_all(trio, "rebuild of seven")
+    resize(trio, 3)
+    trio.up()
+    wait_until_whole(trio)
+
+
+def rebuild_all(site: Site, name: str) -> None:
+    """Give every machine more memory in one `make up`, and see what comes of it."""
+    swarm, machines = swarm_id(site), machine_ids(site)
+    give_all_memory(site)
+    assert announced(site) == replaced(*site.nodes)
+
+    with rounds(site), site.watch(name, pages=[index(site).encode()]) as record:
+        wait_until("answers for everybody", record.goes_on)
+        record.mark("up")
+        text = site.run("rebuild", "make up", seconds=UP_SECONDS * len(site.nodes) / 3).text
+        record.mark("done")
+
+    assert done(text) == replaced(*site.nodes)
+    assert set(machine_memory(site).values()) == {memory(site, "core-01")}
+    again = machine_ids(site)
+    assert [node for node in site.nodes if again[node] == machines[node]] == []
+    assert swarm_id(site) == swarm
+    wait_until_whole(site)
+    assert_steady(site)
+
+
+def test_too_little_parallelism_is_refused_before_anything_is_touched(trio: Site) -> None:
+    machines, members, before = machine_ids(trio), trio.members(), settings(trio)
+    give_all_memory(trio)
+
+    text = trio.run("narrow", "make up", seconds=UP_SECONDS, fails=True, environment={"PULUMI_PARALLEL": "11"}).text
+
+    assert "PULUMI_PARALLEL: 11 is too small for 3 machines" in text
+    assert "export PULUMI_PARALLEL=12" in text
+    assert done(text) == {}
+    assert (machine_ids(trio), trio.members()) == (machines, members)
+    trio.configure(before)
+    assert_steady(trio)
+
+
+# --- added and removed ------------------------------------------------------------------------------------------------
+
+
+def test_nodes_come_and_go_and_no_visitor_notices(trio: Site) -> None:
+    swarm = swarm_id(trio)
+    new = ("core-04", "core-05")
+    lists = {"machines-workshop": "update", "proxy-core-02": "update", "proxy-core-03": "update"}
+    addresses = {node: trio.address(node) for node in trio.nodes}
+
+    resize(trio, 5)
+    coming = lists | dict.fromkeys(parts_of(*new), "create")
+    assert announced(trio) == coming
+    with node_events(trio, "core-02") as events, watched(trio, "3 to 5 nodes", "core-02", "core-03"):
+        assert done(trio.up().text) == coming
+        wait_until_whole(trio, 3)
+    for node in new:
+        assert_opened_last(trio, node, events)
+    addresses |= {node: trio.address(node) for node in new}
+    for proxy in ("core-02", "core-03"):
+        assert upstreams(trio, proxy) == [f"{address}:8080" for address in addresses.values()]
+
+    change(trio, "swarm", managers=5)
+    promoted = {"machines-workshop": "update", "swarm-core-04": "update", "swarm-core-05": "update"}
+    assert announced(trio) == promoted
+    with watched(trio, "3 to 5 managers", "core-02", "core-03"):
+        assert done(trio.up().text) == promoted
+        wait_until_whole(trio, 5)
+
+    resize(trio, 3)
+    change(trio, "swarm", managers=3)
+    going = lists | dict.fromkeys(parts_of(*new), "delete")
+    assert announced(trio) == going
+    with watched(trio, "5 to 3 managers", "core-02", "core-03"):
+        assert done(trio.up().text) == going
+        wait_until_whole(trio, 3)
+    assert sorted(trio.machines()) == sorted(trio.container(node) for node in trio.nodes)
+    for proxy in ("core-02", "core-03"):
+        assert upstreams(trio, proxy) == [f"{addresses[node]}:8080" for node in trio.nodes]
+
+    assert swarm_id(trio) == swarm
+    assert_steady(trio)
+
+
+def assert_opened_last(site: Site, node: str, events: Sequence[Mapping[str, Any]]) -> None:
+    """The node joined drained, and was opened once, when image and content were on it."""
+    opened = [
+        (event["Actor"]["Attributes"]["availability.old"], event["timeNano"] / 1e9)
+        for event in events
+        if event["Actor"]["Attributes"].get("name") == node
+        and event["Actor"]["Attributes"].get("availability.new") == "active"
+    ]
+    assert [old for old, _ in opened] == ["drain"], [event for event in events if node in json.dumps(event)]
+    content = float(site.on_node(node, "stat", "-c", "%.Y", f"{CONTENT}/current"))
+    image = site.outputs()["images"]["nginx"]
+    tagged = site.on_node(node, "docker", "image", "inspect", "-f", "{{.Metadata.LastTagTime.Unix}}", image)
+    assert content < opened[0][1]
+    assert float(tagged) < opened[0][1]
+
+
+def test_the_rebuild_of_a_single_manager_is_refused_before_anything_is_touched(trio: Site) -> None:
+    change(trio, "swarm", managers=1)
+    demoted = {"machines-workshop": "update", "swarm-core-02": "update", "swarm-core-03": "update"}
+    assert announced(trio) == demoted
+    with watched(trio, "3 managers to 1", "core-02", "core-03"):
+        assert done(trio.up().text) == demoted
+        wait_until_whole(trio, 1)
+    assert_steady(trio)
+
+    machines, before = machine_ids(trio), settings(trio)
+    running = {service: trio.containers(service) for service in ("backend", "proxy")}
+    with watched(trio, "refused", "core-02", "core-03"):
+        give_memory(trio, "core-01")
+        text = trio.up(fails=True).text
+        assert "core-01: is the last manager, and without it the swarm is lost" in text
+        assert "three managers (swarm.managers)" in text
+        assert "make down" in text
+        assert machine_ids(trio) == machines
+        assert {service: trio.containers(service) for service in running} == running
+        assert is_whole(trio, 1)
+
+        trio.configure(before)
+        change(trio, "swarm", managers=None)
+        trio.up()
+        wait_until_whole(trio, 3)
+    assert_steady(trio)
+
+
+# --- dead -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A way in which a machine is dead for a while."""
+
+    name: str
+    begin: Callable[[Site, str], object]
+    end: Callable[[Site, str], object]
+    visitors_notice: bool
+
+
+def link(site: Site, node: str, state: str) -> None:
+    """Cut a machine off from the others, or connect it again; all that runs on it goes on."""
+    address = site.address(node)
+    docker(
+        *("exec", site.container(node), "bash", "-euo", "pipefail", "-c"),
+        # The address stays with the link that is down.
+        "ip -o -4 address show | awk -v a=\"$0/\" 'index($4, a) == 1 { print $2 }' | xargs -I LINK ip link set LINK $1",
+        *(address, state),
+    )
+
+
+FAULTS = (
+    Fault("cut off", lambda site, node: link(site, node, "down"), lambda site, node: link(site, node, "up"), False),
+    # What is frozen takes connections and answers none of them: only time tells.
+    Fault(
+        "hung",
+        lambda site, node: docker("pause", site.container(node)),
+        lambda site, node: docker("unpause", site.container(node)),
+        True,
+    ),
+)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_nobody_waits_for_a_dead_first_manager_and_nobody_sees_old_content_when_it_returns(
+    trio: Site, fault: Fault
+) -> None:
+    dead, rest = "core-01", ["core-02", "core-03"]
+    have_backend_on(trio, dead)
+    seconds = {}
+    for word in ("earth", "world"):
+        old = index(trio)
+        (trio.clone / INDEX).write_text(re.sub(r"hello \w+", f"hello {word}", old))
+        if word == "world":
+            fault.begin(trio, dead)
+        begin = time.monotonic()
+        text = trio.up().text
+        seconds[word] = time.monotonic() - begin
+    new = index(trio)
+    assert f"{dead} is dead: it is drained, and what it missed waits for it; then run: make up" in text
+    assert done(text) == {f"content-{node}": "update" for node in rest}
+    # (How long it takes stands below: what matters most comes first.)
+    wait_until("two backends on the rest", lambda: [n for n in trio.running("backend") if n in rest] == rest)
+    assert "Drain" in trio.members()[dead]
+    assert announced(trio) == {f"content-{dead}": "update"}
+
+    with trio.watch(f"return of a node that was {fault.name}", pages=[new.encode()]) as record:
+        if not fault.visitors_notice:
+            wait_until("answers for everybody", record.goes_on)
+        record.mark("return")
+        seen: list[str] = []
+        with backend_pages(trio, seen):
+            fault.end(trio, dead)
+            wait_until("its return", lambda: trio.members()[dead].startswith("Ready Drain"))
+            wait_until("no backend on it", lambda: dead not in trio.containers("backend"))
+            record.mark("up")
+            text = trio.up().text
+        record.mark("done")
+        wait_until("answers for everybody", record.goes_on)
+    told = [answer for answer in record.failures if answer.error.startswith("a page that nobody wrote")]
+    assert not told, f"visitors saw old content: {record}"
+    assert fault.visitors_notice or record.of("GET").failed == 0, record
+    assert old not in seen, "a backend served old content"
+    assert done(text) == {f"content-{dead}": "update"}
+    wait_until_whole(trio)
+    assert_steady(trio)
+    assert seconds["world"] - seconds["earth"] <= EXTRA_SECONDS, seconds
+
+
+def have_backend_on(site: Site, node: str) -> None:
+    """Move one of the backends to a node."""
+    backends = site.running("backend")
+    if node not in backends:
+        site.swarm("node", "update", "--availability", "drain", backends[0])
+        wait_until(
+            f"a backend on {node}", lambda: len(site.running("backend")) == 2 and node in site.running("backend")
+        )
+        site.swarm("node", "update", "--availability", "active", backends[0])
+        wait_until_whole(site)
+
+
+@contextlib.contextmanager
+def backend_pages(site: Site, seen: list[str]) -> Iterator[None]:
+    """Collect every different page that any backend itself serves while the block runs."""
+    stop = threading.Event()
+
+    def ask(node: str) -> None:
+        while not stop.is_set():
+            page = fetch(site.backend_url(node))
+            if page.status == 200 and page.text not in seen:
+                seen.append(page.text)
+            stop.wait(0.05)
+
+    with ThreadPoolExecutor(len(site.nodes)) as pool:
+        for node in site.nodes:
+            pool.submit(ask, node)
+        try:
+            yield
+        finally:
+            stop.set()
+
+
+def test_a_first_manager_that_is_gone_for_good_is_made_anew_by_repair(trio: Site) -> None:
+    swarm, gone = swarm_id(trio), "core-01"
+    proxies = ("core-02", "core-03")
+    docker("rm", "-f", trio.container(gone))
+    (trio.clone / INDEX).write_text(re.sub(r"hello \w+", "hello moon", index(trio)))
+
+    text = trio.up().text
+
+    assert f"{gone} is dead" in text
+    assert fetch(trio.proxy_url("core-02")).text == index(trio)
+    code = status(trio)["code"]
+    assert code == 1
+    assert f"{gone}: does not answer" in findings(trio)
+    with watched(trio, "gone for good", *proxies):
+        repair(trio, gone)
+        wait_until_whole(trio)
+    assert swarm_id(trio) == swarm
+    assert trio.releases(gone)[0] == trio.outputs()["release"]
+    assert_steady(trio)
+    trio.restore(INDEX)
+    trio.up()
+
+
+def test_two_of_three_managers_gone_for_good_and_the_survivor_forms_the_swarm_again(trio: Site) -> None:
+    survivor = next(node for node in trio.running("proxy") if node in trio.running("backend"))
+    gone = [node for node in trio.nodes if node != survivor]
+    services = trio.on_node(survivor, "docker", "service", "ls", "-q", "--no-trunc").split()
+
+    with watched(trio, "quorum lost", survivor):
+        docker("rm", "-f", *map(trio.container, gone))
+        document = status(trio)
+        assert document["code"] in (1, 2)
+        assert {finding["part"] for finding in document["findings"]} >= {"swarm", *gone}
+        text = repair(trio, fails=True)
+        assert f"the quorum is lost; {survivor} forms the swarm again" in text
+        for node in gone:
+            assert f"make repair NODE={node}" in text
+        assert entries(trio) == [survivor]
+        for node in gone:
+            repair(trio, node, fails=node != gone[-1])
+        wait_until_whole(trio)
+    assert trio.on_node(survivor, "docker", "service", "ls", "-q", "--no-trunc").split() == services
+    assert_steady(trio)
+
+
+# --- changed by hand --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Something done by hand, what `make status` must say of it, and all that `make repair` may do about it."""
+
+    by_hand: Callable[[Site], object]
+    finding: str
+    again: tuple[str, ...] = ()
+    changed: Mapping[str, str] = field(default_factory=dict)
+
+
+def remove_node(site: Site, node: str) -> None:
+    """Take a node's entry out of the swarm, which the node itself is not told."""
+    other = next(name for name in site.nodes if name != node)
+    site.on_node(other, "docker", "node", "demote", node)
+    wait_until("the demotion", lambda: node not in managers(site))
+    site.on_node(other, "docker", "node", "rm", "--force", node)
+
+
+def remove_image(site: Site, node: str) -> None:
+    """Take the image off a node, even if something runs of it."""
+    site.on_node(node, "docker", "image", "rm", "-f", site.outputs()["images"]["nginx"])
+
+
+NODES_AND_FILES = (
+    Drift(
+        lambda site: site.swarm("node", "update", "--availability", "drain", "core-01"),
+        "core-01: is set to drain: it takes no task",
+        ("ready-core-01",),
+    ),
+    Drift(
+        lambda site: site.on_node("core-01", "docker", "node", "demote", "core-02"),
+        "core-02: is a worker and should be a manager",
+        ("swarm-core-02",),
+    ),
+    Drift(
+        lambda site: site.on_node("core-03", "bash", "-c", f"echo spoiled >>{CONTENT}/current/index.html"),
+        r"content on core-03: release \w{12} was changed there",
+        ("content-core-03",),
+    ),
+    Drift(
+        lambda site: site.on_node("core-02", "bash", "-c", f"echo '# spoiled' >>{PROXY}/current/nginx.conf"),
+        "proxy configuration on core-02: is missing or was changed there",
+        ("proxy-core-02",),
+    ),
+    Drift(lambda site: remove_image(site, "core-03"), "image on core-03: is missing", ("nginx-image-core-03",)),
+    Drift(
+        lambda site: site.swarm("service", "scale", "--detach", "backend=1"),
+        "service backend: is scaled to 1 and should have 2",
+        changed={"backend-service": "update"},
+    ),
+)
+MEMBERS_AND_SETTINGS = (
+    Drift(
+        lambda site: site.on_node("core-01", "bash", "-c", f'rm -r "$(readlink -f {CONTENT}/current)"'),
+        r"content on core-01: release \w{12} was changed there",
+        ("content-core-01",),
+    ),
+    Drift(
+        lambda site: site.on_node("core-03", "rm", f"{PROXY}/current/nginx.conf"),
+        "proxy configuration on core-03: is missing or was changed there",
+        ("proxy-core-03",),
+    ),
+    Drift(
+        lambda site: site.swarm("service", "update", "--detach", "--env-add", "X=1", "backend"),
+        r"service backend: was changed by hand \(.*env.*\)",
+        changed={"backend-service": "update"},
+    ),
+    Drift(
+        lambda site: remove_node(site, "core-02"),
+        "core-02: is in no swarm, or in another one",
+        ("swarm-core-02", "ready-core-02"),
+    ),
+)
+SERVICES = (
+    Drift(
+        lambda site: site.swarm("service", "rm", "backend"),
+        "service backend: is not in the swarm",
+        changed={"backend-service": "create"},
+    ),
+    Drift(
+        lambda site: site.swarm("service", "rm", "proxy"),
+        "service proxy: is not in the swarm",
+        changed={"proxy-service": "create", "proxy-running": "update"},
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    "drifts",
+    [NODES_AND_FILES, MEMBERS_AND_SETTINGS, SERVICES],
+    ids=["nodes and files", "members and settings", "services"],
+)
+def test_what_was_changed_by_hand_is_named_and_put_right_and_nothing_else(trio: Site, drifts: Sequence[Drift]) -> None:
+    machines = machine_ids(trio)
+    for drift in drifts:
+        drift.by_hand(trio)
+
+    document = status(trio)
+    named = [f"{finding['part']}: {finding['what']}" for finding in document["findings"]]
+    for drift in drifts:
+        assert any(re.fullmatch(drift.finding, line) for line in named), (drift.finding, named)
+    assert document["code"] == (2 if drifts is SERVICES else 1)
+    screen = trio.begin("status", "make status").wait(UP_SECONDS)
+    assert screen.status != 0
+    for finding in document["findings"]:
+        assert finding["part"] in screen.text
+    assert "make repair" in screen.text
+
+    text = repair(trio)
+
+    again = set(re.findall(r"^(\S+): run again$", text, re.MULTILINE))
+    assert again == {name for drift in drifts for name in drift.again}
+    assert done(text.rpartition("Updating (")[2]) == {k: v for drift in drifts for k, v in drift.changed.items()}
+    assert machine_ids(trio) == machines
+    wait_until_whole(trio)
+    assert_steady(trio)
+    assert fetch(trio.outputs()["url"]).text == index(trio)
