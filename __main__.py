@@ -48,8 +48,6 @@ ready = Ready(
         work=work,
         machines=machines.machines,
         delivered=[swarm.members, image.delivered, content.delivered, seed.delivered],
-        image=image.reference,
-        mount=content.mount,
     ),
 )
 backend = Backend(
@@ -76,6 +74,7 @@ proxy = Proxy(
         settings=settings.proxy,
         endpoints=backend.endpoints,
         image=image.reference,
+        image_provided=image.provided,
         provider=swarm.provider,
         cluster=swarm.cluster,
         ready=ready.resources,

@@ -10,6 +10,7 @@ from components import PACKAGE, remote
 from components.config import Node
 from components.rendering import render
 
+TEMPLATE = "backend/nginx.conf"
 HEALTH_PATH = "/.swarm-site/health"
 CONFIGURATION = "/etc/swarm-site/nginx.conf"
 
@@ -54,11 +55,16 @@ class Backend(pulumi.ComponentResource):
             "delay": "0s",
             "max_failure_ratio": "0.0",
         }
-        text = mount.apply(lambda path: render("backend/nginx.conf", root=f"{path}/current", health_path=HEALTH_PATH))
+        text = mount.apply(lambda path: render(TEMPLATE, root=f"{path}/current", health_path=HEALTH_PATH))
         checked = remote.run(
             f"{name}-check",
-            create="backend/check.sh",
-            environment={"WORK": args.work, "IMAGE": args.image, "CONFIGURATION": text},
+            create="nginx/check.sh",
+            environment={
+                "WORK": args.work,
+                "IMAGE": args.image,
+                "CONFIGURATION": text,
+                "TEMPLATE": f"templates/{TEMPLATE}",
+            },
             minutes=5,
             opts=pulumi.ResourceOptions(parent=self, depends_on=[args.image_provided]),
         )

@@ -342,8 +342,8 @@ def _parallel_faults(parallel: int, machines: int) -> Iterator[str]:
     needed = machines * RESOURCES_AT_ONCE
     if parallel < needed:
         yield (
-            f"environment variable PULUMI_PARALLEL: {parallel} is too small for {machines} machines: while each waits for "
-            f"its turn to leave the swarm, nothing else would move; run `export PULUMI_PARALLEL={needed}` first"
+            f"environment variable PULUMI_PARALLEL: {parallel} is too small for {machines} machines: while each waits "
+            f"for its turn to leave the swarm, nothing else would move; run `export PULUMI_PARALLEL={needed}` first"
         )
 
 

@@ -16,6 +16,7 @@ from components.rendering import render
 from components.swarm import PROXY_LABEL
 
 MOUNT = "/srv/swarm-site/proxy"
+TEMPLATE = "proxy/nginx.conf"
 STATE_PATH = "/.swarm-site/configuration"
 
 
@@ -23,7 +24,7 @@ def configuration(settings: ProxySettings, endpoints: Sequence[str]) -> tuple[st
     """The text of a proxy's nginx.conf and its state: the hash that the running nginx answers with."""
 
     def text(state: str) -> str:
-        return render("proxy/nginx.conf", settings=settings, endpoints=endpoints, state_path=STATE_PATH, state=state)
+        return render(TEMPLATE, settings=settings, endpoints=endpoints, state_path=STATE_PATH, state=state)
 
     state = _hash(text(""))[:12]
     return text(state), state
@@ -70,13 +71,17 @@ class ProxySeed(pulumi.ComponentResource):
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyArgs:
-    """Inputs of `Proxy`. `machines` are those that hold a proxy; `endpoints` become the upstream list."""
+    """Inputs of `Proxy`. `machines` are those that hold a proxy; `endpoints` become the upstream list.
+
+    `image_provided` is the step after which this machine has the image.
+    """
 
     work: str
     machines: Sequence[Machine]
     settings: ProxySettings
     endpoints: pulumi.Output[Sequence[str]]
     image: pulumi.Input[str]
+    image_provided: pulumi.Resource
     provider: docker.Provider
     cluster: pulumi.Resource
     ready: Sequence[pulumi.Resource]
@@ -95,13 +100,24 @@ class Proxy(pulumi.ComponentResource):
     def __init__(self, name: str, args: ProxyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(f"{PACKAGE}:index:Proxy", name, None, opts)
         rendered = args.endpoints.apply(lambda endpoints: configuration(args.settings, endpoints))
+        checked = remote.run(
+            f"{name}-check",
+            create="nginx/check.sh",
+            environment={
+                "WORK": args.work,
+                "IMAGE": args.image,
+                "CONFIGURATION": rendered.apply(lambda pair: pair[0]),
+                "TEMPLATE": f"templates/{TEMPLATE}",
+            },
+            minutes=5,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[args.image_provided]),
+        )
         configured = [
             remote.run(
                 f"{name}-{machine.node.name}",
                 create="proxy/configure.sh",
                 environment={
                     "WORK": args.work,
-                    "IMAGE": args.image,
                     "STATE_URL": f"http://127.0.0.1:{args.settings.port}{STATE_PATH}",
                     "CONFIGURATION": rendered.apply(lambda pair: pair[0]),
                     "STATE": rendered.apply(lambda pair: pair[1]),
@@ -111,7 +127,7 @@ class Proxy(pulumi.ComponentResource):
                 minutes=5,
                 opts=pulumi.ResourceOptions(
                     parent=self,
-                    depends_on=list(args.ready),  # a reload tells nothing on a node that has no task yet
+                    depends_on=[checked, *args.ready],  # its upstreams are there, and nginx accepts it
                 ),
             )
             for machine in args.machines

@@ -83,14 +83,12 @@ class ReadyArgs:
     work: str
     machines: Sequence[Machine]
     delivered: Sequence[Mapping[str, pulumi.Resource]]
-    image: pulumi.Input[str]
-    mount: pulumi.Input[str]
 
 
 class Ready(pulumi.ComponentResource):
     """The step that opens a node to tasks, once everything a task needs is there.
 
-    Creates: one Command a node, which starts a container of the image first. Does not: close it again (the leave does).
+    Creates: one Command a node. Does not: close it again (the leave does).
     """
 
     resources: Sequence[command.local.Command]
@@ -103,8 +101,6 @@ class Ready(pulumi.ComponentResource):
                 create="swarm/ready.sh",
                 environment={
                     "WORK": args.work,
-                    "IMAGE": args.image,
-                    "MOUNT": args.mount,
                     "PROXY": "true" if machine.node.proxy else "false",
                 },
                 triggers=[machine.resource.id],

@@ -27,6 +27,7 @@ def up() -> int:
         take_away_lost_services(manager, known)
         for name in dead:
             drain(manager, name)
+            switch_off(name)
     behind = returned(manager, dead) if manager else []
     errors = task_errors() if manager else {}
     status = stack.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs", *excludes(dead))
@@ -70,12 +71,27 @@ def wake(entries: Sequence[NodeEntry]) -> list[str]:
 
 def start(entry: NodeEntry) -> bool:
     """Start a machine that exists and is stopped."""
-    container = f"{stack.PROJECT}-{stack.STACK}-{entry.name}"
-    state = docker("container", "inspect", "-f", "{{.State.Running}}", container)
-    if state.stdout.strip() != "false":
+    if not runs(entry.name, "false"):
         return False
     print(f"{entry.name} was stopped; starting it")
-    return docker("start", container).returncode == 0
+    return docker("start", container(entry.name)).returncode == 0
+
+
+def switch_off(name: str) -> None:
+    """Switch a dead machine off that still runs: cut off or hung, it would serve old content when it returns."""
+    if runs(name, "true"):
+        print(f"{name} runs and gives no sign; it is switched off, and the next make up starts it")
+        docker("kill", container(name))
+
+
+def container(name: str) -> str:
+    """The container that is a node's machine."""
+    return f"{stack.PROJECT}-{stack.STACK}-{name}"
+
+
+def runs(name: str, answer: str) -> bool:
+    """Whether Docker's answer to the question if a machine runs is this one; for a machine that is gone, it is none."""
+    return docker("container", "inspect", "-f", "{{.State.Running}}", container(name)).stdout.strip() == answer
 
 
 def docker(*arguments: str) -> subprocess.CompletedProcess[str]:

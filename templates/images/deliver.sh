@@ -1,6 +1,6 @@
 @% include "lib.sh" %@
 @% include "swarm/manager.sh" %@
-# Loads the image into this node's Docker where it is missing, and the images that services still run: until they are
+# Loads the image into this node's Docker where it is missing, starts a container of it, and loads the images that services still run: until they are
 # updated, a node without those would refuse their tasks.
 # Inputs: WORK, NODE, IMAGE.
 
@@ -27,7 +27,10 @@ if ! present "$IMAGE"; then
   say "loaded $IMAGE after $SECONDS s"
 fi
 
-if [[ -e $WORK/swarm ]] && manager_among_peers; then
+words=$(on_node "$NODE" docker run --rm --network none "$IMAGE" true </dev/null 2>&1) ||
+  fail "can't start a container of $IMAGE: $words"
+
+if [[ -e $WORK/complete ]] && manager_among_peers; then
   for running in $(on_node "$manager" running_images </dev/null); do
     if ! present "$running" && [[ -e $(archive_of "$running") ]]; then
       on_node "$NODE" docker load <"$(archive_of "$running")" >/dev/null

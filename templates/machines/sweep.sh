@@ -14,4 +14,6 @@ for name in $(docker ps -a --filter "label=swarm-site.stack=$STACK" --format '{{
   say "left over without a folder, taken away"
   remove_machine "$name"
 done
+if docker network inspect "swarm-site-$STACK" >/dev/null 2>&1; then docker network rm "swarm-site-$STACK" >/dev/null; fi
+if [[ -e $WORK/ssh_config ]]; then ssh -F "$WORK/ssh_config" -O exit swarm-manager >/dev/null 2>&1 || true; fi
 rm -rf "$WORK"

@@ -14,18 +14,20 @@ overlap() {
   (($(integer "${1%/*}") >> (32 - shortest) == $(integer "${2%/*}") >> (32 - shortest)))
 }
 
-check_network() {
-  local own bridge="" route device other
-  own=vagrant_network_$NETWORK
-  if docker network inspect "$own" >/dev/null 2>&1; then
-    bridge=br-$(docker network inspect -f '{{.Id}}' "$own" | cut -c1-12)
-    other=$(docker ps -a --filter "network=$own" --format '{{.Names}}' | grep -v "^swarm-site-$STACK-" || true)
-    [[ -z $other ]] || fail "the network $NETWORK belongs to ${other//$'\n'/, }; give this stack another one: pulumi config set network 192.168.57.0/24"
+# The stack's network is its own, and not one of Vagrant's: Vagrant takes away any of those that it finds unused.
+make_network() {
+  local own=swarm-site-$STACK present route device advice
+  advice="give this stack another one: pulumi config set network 192.168.57.0/24"
+  if present=$(docker network inspect -f '{{(index .IPAM.Config 0).Subnet}}' "$own" 2>/dev/null); then
+    [[ $present == "$NETWORK" ]] || fail "the machines of this stack stand in $present, and a network can't be changed under them; take them down first: make down"
+    return 0
   fi
   while read -r route device; do
-    [[ $route == */* && $device != "$bridge" ]] || continue
-    ! overlap "$NETWORK" "$route" || fail "the network $NETWORK overlaps $route on $device of this machine; give this stack another one: pulumi config set network 192.168.57.0/24"
+    [[ $route == */* ]] || continue
+    ! overlap "$NETWORK" "$route" || fail "the network $NETWORK overlaps $route on $device of this machine; $advice"
   done < <(ip -4 route | awk '{ for (i = 2; i < NF; i++) if ($i == "dev") print $1, $(i + 1) }')
+  words=$(docker network create --subnet "$NETWORK" --label "swarm-site.stack=$STACK" "$own" 2>&1) ||
+    fail "the network $NETWORK can't be made: $words; $advice"
 }
 
 check_room() {
@@ -44,7 +46,7 @@ docker info >/dev/null || fail "the Docker daemon of this machine does not answe
 
 mkdir -p "$WORK/machines" "$WORK/locks"
 chmod 700 "$WORK"
-check_network
+make_network
 [[ -n $(ls -A "$WORK/machines") ]] || check_room
 
 [[ -e $WORK/key.pub ]] || {

@@ -1,6 +1,6 @@
 @% include "lib.sh" %@
-# Brings a proxy configuration to this node: a candidate that nginx itself has tested, made live by rename and reload.
-# Inputs: WORK, NODE, IMAGE, CONFIGURATION (text), STATE (its hash), STATE_URL (where a running proxy tells its state).
+# Brings a proxy configuration, which nginx itself has tested, to this node, and makes it live by rename and reload.
+# Inputs: WORK, NODE, CONFIGURATION (text), STATE (its hash), STATE_URL (where a running proxy tells its state).
 
 proxies() { docker ps -q --filter label=swarm-site.part=proxy "$@"; }
 
@@ -22,26 +22,24 @@ taken_over() {
   return 1
 }
 
-# change IMAGE STATE URL, on the node: the configuration on stdin.
+# change STATE URL, on the node: the configuration on stdin.
 change() {
   local root=/srv/swarm-site/proxy before
   umask 022
-  mkdir -p "$root/releases/$2"
+  mkdir -p "$root/releases/$1"
   cd "$root"
-  cat >"releases/$2/nginx.conf"
-  docker run --rm --network none --read-only --tmpfs /tmp -v "$root:$root:ro" --entrypoint nginx "$1" \
-    -t -q -c "$root/releases/$2/nginx.conf"
+  cat >"releases/$1/nginx.conf"
   before=$(readlink current || true)
-  make_live "releases/$2"
-  if [[ -n $(proxies --filter health=healthy) ]] && ! taken_over "$2" "$3"; then
+  make_live "releases/$1"
+  if [[ -n $(proxies --filter health=healthy) ]] && ! taken_over "$1" "$2"; then
     proxies | xargs -r -n 1 docker logs --tail 200 2>&1 | grep -E '\[(emerg|alert|crit)\]' | tail -n 5 >&2 || true
     [[ -z $before ]] || make_live "$before"
     echo "nginx did not take it over" >&2
     exit 1
   fi
-  touch "releases/$2"
+  touch "releases/$1"
   find releases -mindepth 1 -maxdepth 1 -printf '%T@ %p\n' | sort -rn | tail -n +5 | cut -d' ' -f2 | xargs -r rm -rf
 }
 
-words=$(on_node "$NODE" change "$IMAGE" "$STATE" "$STATE_URL" 2>&1 < <(printf %s "$CONFIGURATION")) ||
+words=$(on_node "$NODE" change "$STATE" "$STATE_URL" 2>&1 < <(printf %s "$CONFIGURATION")) ||
   fail "the proxy configuration is refused, the one before stays live: $words"

@@ -3,11 +3,15 @@
 # Makes this node a member of the stack's swarm, drained, in its role; does nothing where it is one already.
 # Inputs: WORK, NODE, NODE_ADDRESS, ROLE (manager or worker).
 
+is_member() { [[ $(on_node "$NODE" docker info -f '{{.Swarm.LocalNodeState}}' </dev/null) == active ]]; }
+
 # swarm_request PATH BODY: POST to this node's Docker socket; the body, which may hold a token, goes through stdin alone.
 swarm_request() {
   local answer
+  # Docker gives a join 20 s, and goes on with it afterwards.
   answer=$(on_node "$NODE" curl -sS --fail-with-body --unix-socket /var/run/docker.sock \
     -H 'Content-Type: application/json' --data @- "http://docker/swarm/$1" <<<"$2" 2>&1) ||
+    { [[ $answer == *"continue in the background"* ]] && wait_for 60 "the join to end" is_member; } ||
     fail "swarm $1 failed: $answer; run again: make up"
 }
 
@@ -15,6 +19,12 @@ swarm_request() {
 admit() {
   remove_entries "$1"
   docker swarm join-token -q "$2"
+}
+
+# note_swarm: $WORK/swarm says that there is a swarm, and which.
+note_swarm() {
+  on_node "$NODE" docker info -f '{{.Swarm.Cluster.ID}}' </dev/null >"$WORK/swarm.new"
+  mv "$WORK/swarm.new" "$WORK/swarm"
 }
 
 change_role() {
@@ -28,6 +38,7 @@ forgotten() { manager_among_peers && ! on_node "$manager" docker node inspect "$
 
 read -r state manages id < <(on_node "$NODE" docker info -f '{{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}} {{.Swarm.NodeID}}' </dev/null)
 if [[ $state == active ]] && forgotten "$id"; then state=forgotten; fi
+if [[ $state:$manages == active:true && ! -e $WORK/swarm ]]; then note_swarm; fi
 case $state:$ROLE:$manages in
   active:manager:false) change_role promote && exit 0 ;;
   active:worker:true) change_role demote && exit 0 ;;
@@ -37,21 +48,20 @@ case $state:$ROLE:$manages in
 esac
 
 own="\"ListenAddr\":\"$NODE_ADDRESS:2377\",\"AdvertiseAddr\":\"$NODE_ADDRESS\",\"DataPathAddr\":\"$NODE_ADDRESS\",\"Availability\":\"drain\""
-if ! manager_among_peers; then
-  [[ ! -e $WORK/swarm ]] || fail "none of the swarm's managers answers, so nobody can let this node in; run: make repair"
+if [[ ! -e $WORK/swarm ]]; then
   if [[ $NODE == "$(awk 'NR == 1 { print $1 }' "$WORK/nodes")" ]]; then
     swarm_request init "{$own}"
-    on_node "$NODE" docker info -f '{{.Swarm.Cluster.ID}}' </dev/null >"$WORK/swarm.new"
-    mv "$WORK/swarm.new" "$WORK/swarm"
+    note_swarm
     say "started the swarm"
     exit 0
   fi
-  wait_for 180 "a manager to join" manager_among_peers || fail "no manager to join within 180 s; run again: make up"
+  wait_for 180 "the first node to start the swarm" test -e "$WORK/swarm" ||
+    fail "the first node has not started the swarm within 180 s; run again: make up"
 fi
+wait_for 30 "a manager of the swarm" manager_among_peers ||
+  fail "none of the swarm's managers answers, so nobody can let this node in; run: make repair"
 
 token=$(on_node "$manager" admit "$NODE" "$ROLE" </dev/null)
 remote=$(awk -v name="$manager" '$1 == name { print $2 }' "$WORK/nodes")
-# One at a time: a quorum takes in one manager after another.
-take_lock "$WORK/locks/join" 120
 swarm_request join "{$own,\"RemoteAddrs\":[\"$remote:2377\"],\"JoinToken\":\"$token\"}"
 say "joined through $manager after $SECONDS s"

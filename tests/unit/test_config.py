@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import pulumi
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
@@ -573,7 +573,7 @@ def _is_file_name(name: str) -> bool:
 file_names = st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="/\\"), min_size=1, max_size=40)
 
 
-@hypothesis_settings(max_examples=15, deadline=None)
+@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.lists(file_names.filter(_is_file_name), min_size=1, max_size=3), min_size=1, max_size=6))
 def test_the_hash_of_any_names_is_what_the_nodes_compute(
     tmp_path_factory: pytest.TempPathFactory, paths: list[list[str]]
@@ -650,7 +650,7 @@ any_settings = st.fixed_dictionaries(
 ).filter(lambda values: not _walks_far(values))
 
 
-@hypothesis_settings(max_examples=120, deadline=None)
+@hypothesis_settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(values=any_settings, stack=st.sampled_from(["dev", "Dev\n"]) | st.text(max_size=50))
 def test_any_settings_are_either_taken_or_refused_by_lines_that_each_name_a_key(
     values: Mapping[str, Any], stack: str
@@ -675,7 +675,9 @@ def test_any_settings_are_either_taken_or_refused_by_lines_that_each_name_a_key(
 def test_the_search_above_does_reach_settings_that_are_taken() -> None:
     taken: list[Settings] = []
 
-    @hypothesis_settings(max_examples=40, deadline=None, database=None, derandomize=True)
+    @hypothesis_settings(
+        max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    )
     @given(values=any_settings)
     def search(values: Mapping[str, Any]) -> None:
         try:

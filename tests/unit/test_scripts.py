@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from components.config import folder_hash
 from components.rendering import TEMPLATES, render
 
 SSH = r"""#!/usr/bin/env bash
@@ -33,6 +34,8 @@ printf '%s: %s\n' "$node" "$*" >>"$STUBS/ssh.log"
 [[ -z $control ]] || { echo "Control socket connect: No such file or directory" >&2 && exit 255; }
 [[ ! -e $STUBS/dead/$node ]] || { echo "ssh: connect to host $node port 22: No route to host" >&2 && exit 255; }
 [[ ! -e /proc/self/fd/9 ]] || echo "$node: $*" >>"$STUBS/holds-the-lock"
+# Where a test gives nodes a root folder, each has one of its own.
+[[ ! -e $STUBS/roots ]] || { mkdir -p "$STUBS/roots/$node" && ln -sfn "roots/$node" "$STUBS/root"; }
 # As sshd does: the words are one line for the shell of the user.
 ON_NODE=$node PATH=$STUBS/node:$PATH exec bash -c "$*"
 """
@@ -240,7 +243,7 @@ def test_a_quoted_word_is_read_as_it_was(shell: str) -> None:
     assert through(shell, WORDS) == WORDS
 
 
-@hypothesis_settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@hypothesis_settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), min_size=1, max_size=8))
 def test_any_quoted_words_are_read_as_they_were(words: list[str]) -> None:
     assert through("sh", words) == words
@@ -1101,9 +1104,251 @@ def test_a_change_that_was_taken_back_is_a_failure_at_once(trio: World, state: s
     assert "waiting" not in done.stdout
 
 
+# --- scripts that work below /srv/swarm-site of a node ---------------------------------------------------------------
+
+NODES_OWN = "/srv/swarm-site"
+IMAGE = "localhost/site/nginx:0123456789ab"
+
+
+@dataclass(frozen=True)
+class Rooted:
+    """Nodes with a folder each in place of `/srv/swarm-site`, and real programs to work in it."""
+
+    world: World
+
+    def root(self, node: str) -> Path:
+        return self.world.stubs / "roots" / node
+
+    def script(self, template: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        text = render(template)
+        assert NODES_OWN in text
+        moved = text.replace(NODES_OWN, f"{self.world.stubs}/root")
+        assert "/srv" not in moved.replace(str(self.world.stubs), "")
+        return self.world.bash(moved, **environment)
+
+
+@pytest.fixture
+def rooted(world: World) -> Rooted:
+    (world.stubs / "roots").mkdir()
+    for name in ("rm", "mkdir", "mv", "ln"):
+        (world.stubs / "node" / name).unlink()
+    world.nodes("core-01", "core-02", "core-03")
+    return Rooted(world)
+
+
+def write_site(rooted: Rooted, text: str) -> str:
+    """Another content on this machine; gives its release."""
+    folder = rooted.world.folder / "site"
+    (folder / "sub folder").mkdir(parents=True, exist_ok=True)
+    (folder / "index.html").write_text(text)
+    (folder / "sub folder" / "it's.txt").write_text("always the same")
+    (folder / "index.html").chmod(0o600)
+    (folder / "sub folder").chmod(0o700)
+    return folder_hash(folder)
+
+
+def release(rooted: Rooted, text: str, keep: int = 3) -> str:
+    digest = write_site(rooted, text)
+    done = send(rooted, digest, keep)
+    assert succeeded(done) == f"core-01: serves release {digest[:12]}\n"
+    return digest
+
+
+def send(rooted: Rooted, digest: str, keep: int = 3) -> subprocess.CompletedProcess[str]:
+    return rooted.script("content/release.sh", NODE="core-01", FOLDER="site", RELEASE=digest, KEEP=str(keep))
+
+
+def content(rooted: Rooted) -> Path:
+    return rooted.root("core-01") / "content"
+
+
+def was_sent(rooted: Rooted) -> bool:
+    return "receive" in rooted.world.connections()[-1].rsplit(";", 1)[-1]
+
+
+def test_a_release_arrives_whole_and_is_switched_to_by_one_relative_link(rooted: Rooted) -> None:
+    digest = release(rooted, "one")
+    link = content(rooted) / "current"
+    assert str(link.readlink()) == f"releases/{digest}"
+    assert (link / "index.html").read_text() == "one"
+    assert (link / "sub folder/it's.txt").read_text() == "always the same"
+    assert folder_hash(link.resolve()) == digest
+
+
+def test_a_release_can_be_read_by_everybody_and_has_one_time_on_every_node(rooted: Rooted) -> None:
+    digest = release(rooted, "one")
+    there = [content(rooted) / "releases" / digest]
+    there += there[0].rglob("*")
+    assert len(there) == 4
+    assert {stat.S_IMODE(path.stat().st_mode) for path in there if path.is_file()} == {0o644}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in there if path.is_dir()} == {0o755}
+    assert {path.stat().st_mtime for path in there} == {int(digest[:7], 16) + 1000000000}
+
+
+def test_a_release_that_is_there_is_not_sent_again(rooted: Rooted) -> None:
+    release(rooted, "one")
+    assert was_sent(rooted)
+    release(rooted, "one")
+    assert not was_sent(rooted)
+
+
+def test_a_release_that_was_damaged_on_the_node_is_sent_again(rooted: Rooted) -> None:
+    digest = release(rooted, "one")
+    (content(rooted) / "releases" / digest / "index.html").write_text("changed by hand")
+    release(rooted, "one")
+    assert was_sent(rooted)
+    assert (content(rooted) / "current/index.html").read_text() == "one"
+
+
+def test_earlier_releases_stay_as_many_as_wanted_and_the_way_back_sends_nothing(rooted: Rooted) -> None:
+    first, second, third = (release(rooted, text, keep=1) for text in ("one", "two", "three"))
+    releases = content(rooted) / "releases"
+    assert {path.name for path in releases.iterdir()} == {second, third}
+    assert first not in {path.name for path in (content(rooted) / "used").iterdir()}
+    assert release(rooted, "two", keep=1) == second
+    assert not was_sent(rooted)
+    assert (content(rooted) / "current").resolve().name == second
+    release(rooted, "four", keep=1)
+    assert third not in {path.name for path in releases.iterdir()}
+
+
+def test_what_a_run_that_was_cut_off_left_is_not_in_the_next_release(rooted: Rooted) -> None:
+    (content(rooted) / "incoming").mkdir(parents=True)
+    (content(rooted) / "incoming" / "left over").touch()
+    release(rooted, "one")
+    assert not (content(rooted) / "current/left over").exists()
+
+
+def test_files_that_change_while_they_are_sent_make_no_release(rooted: Rooted) -> None:
+    before = release(rooted, "one")
+    write_site(rooted, "two")
+    assert refused(send(rooted, "f" * 64)) == (
+        "core-01: release ffffffffffff did not arrive: the files changed while they were sent; run again: make up\n"
+    )
+    assert (content(rooted) / "current").resolve().name == before
+
+
+def test_a_node_that_does_not_answer_gets_no_release_and_that_is_said(rooted: Rooted) -> None:
+    digest = write_site(rooted, "one")
+    rooted.world.kill("core-01")
+    words = refused(send(rooted, digest))
+    assert words.startswith(f"core-01: release {digest[:12]} did not arrive: ")
+    assert "No route to host" in words
+
+
+SEED = {"NODE": "core-01", "CONFIGURATION": "http {\n  # plain 502\n}\n"}
+
+
+def live(rooted: Rooted, node: str = "core-01") -> Path:
+    return rooted.root(node) / "proxy/current/nginx.conf"
+
+
+def give_configuration(rooted: Rooted, node: str, text: str) -> None:
+    path = live(rooted, node)
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+
+
+def test_a_proxys_node_begins_with_a_plain_page_where_no_peer_has_more(rooted: Rooted) -> None:
+    rooted.world.kill("core-02")
+    assert succeeded(rooted.script("proxy/seed.sh", **SEED)) == "core-01: begins with a plain 502 page\n"
+    assert live(rooted).read_text().strip() == SEED["CONFIGURATION"].strip()
+    assert str(live(rooted).parent.readlink()) == "releases/seed"
+
+
+def test_a_proxys_node_begins_with_what_its_peers_serve(rooted: Rooted) -> None:
+    rooted.world.kill("core-02")
+    give_configuration(rooted, "core-03", "http {\n  # of a peer\n}\n")
+    words = succeeded(rooted.script("proxy/seed.sh", **SEED))
+    assert words == "core-01: begins with the proxy configuration of core-03\n"
+    assert "of a peer" in live(rooted).read_text()
+
+
+def test_a_proxys_node_that_has_a_configuration_keeps_it(rooted: Rooted) -> None:
+    give_configuration(rooted, "core-01", "http {\n  # its own\n}\n")
+    give_configuration(rooted, "core-02", "http {\n  # of a peer\n}\n")
+    assert succeeded(rooted.script("proxy/seed.sh", **SEED)) == ""
+    assert "its own" in live(rooted).read_text()
+
+
+TESTED = Answer("core-01: docker run --rm *")
+NO_PROXY = Answer("core-01: docker ps -q --filter label=swarm-site.part=proxy*")
+PROXY_RUNS = [
+    Answer("core-01: docker ps -q --filter label=swarm-site.part=proxy*", "c1\n"),
+    Answer("core-01: docker kill -s HUP c1"),
+    Answer("core-01: docker logs --tail 200 c1", "nothing of interest\n[emerg] bind() failed\n"),
+]
+
+
+def configure(rooted: Rooted, state: str) -> subprocess.CompletedProcess[str]:
+    return rooted.script(
+        "proxy/configure.sh",
+        NODE="core-01",
+        IMAGE=IMAGE,
+        STATE=state,
+        STATE_URL="http://127.0.0.1/state",
+        CONFIGURATION=f"http {{ # {state}\n}}\n",
+    )
+
+
+def serving(rooted: Rooted) -> str:
+    return live(rooted).parent.readlink().name
+
+
+def test_a_configuration_is_tested_by_nginx_before_it_becomes_the_live_one(rooted: Rooted) -> None:
+    rooted.world.plan(TESTED, NO_PROXY)
+    assert succeeded(configure(rooted, "one")) == ""
+    assert live(rooted).read_text() == "http { # one\n}\n"
+    test = rooted.world.calls()[0]
+    assert " --network none --read-only " in test
+    assert test.endswith(
+        f" --entrypoint nginx {IMAGE} -t -q -c {rooted.world.stubs}/root/proxy/releases/one/nginx.conf"
+    )
+
+
+def test_a_configuration_that_nginx_refuses_leaves_the_one_before_live(rooted: Rooted) -> None:
+    rooted.world.plan(
+        Answer("core-01: docker run *", once=True), NO_PROXY, Answer("core-01: docker run *", "bad\n", status=1)
+    )
+    succeeded(configure(rooted, "one"))
+    assert refused(configure(rooted, "two")) == (
+        "core-01: the proxy configuration is refused, the one before stays live: bad\n"
+    )
+    assert serving(rooted) == "one"
+
+
+def test_running_proxies_are_told_and_asked_until_one_answers_with_the_new_state(rooted: Rooted) -> None:
+    asked = "core-01: curl -s --max-time 1 http://127.0.0.1/state"
+    rooted.world.plan(TESTED, *PROXY_RUNS, Answer(asked, "zero\n", once=True), Answer(asked, "one\n"))
+    succeeded(configure(rooted, "one"))
+    assert serving(rooted) == "one"
+    told = rooted.world.calls().index("core-01: docker kill -s HUP c1")
+    assert [index > told for index, call in enumerate(rooted.world.calls()) if call == asked] == [True, True]
+
+
+def test_a_configuration_that_no_proxy_takes_over_is_taken_back_with_the_words_of_nginx(rooted: Rooted) -> None:
+    rooted.world.plan(TESTED, *PROXY_RUNS, Answer("core-01: curl *", "one\n"))
+    succeeded(configure(rooted, "one"))
+    words = refused(configure(rooted, "two"))
+    assert words == (
+        "core-01: the proxy configuration is refused, the one before stays live: "
+        "[emerg] bind() failed\nnginx did not take it over\n"
+    )
+    assert serving(rooted) == "one"
+    assert rooted.world.calls().count("core-01: docker kill -s HUP c1") == 3
+
+
+def test_four_configurations_stay_on_a_node_and_the_live_one_is_among_them(rooted: Rooted) -> None:
+    rooted.world.plan(TESTED, NO_PROXY)
+    for state in ("one", "two", "three", "four", "five", "six", "one"):
+        succeeded(configure(rooted, state))
+    left = {path.name for path in (rooted.root("core-01") / "proxy/releases").iterdir()}
+    assert left == {"one", "four", "five", "six"}
+    assert serving(rooted) == "one"
+
+
 # --- images/deliver.sh -----------------------------------------------------------------------------------------------
 
-IMAGE = "localhost/site/nginx:0123456789ab"
 DELIVERY = {"NODE": "core-01", "IMAGE": IMAGE}
 
 

@@ -45,7 +45,7 @@ FAILED_UPDATES = {
 }
 ENDED_TASKS = {"complete", "shutdown", "failed", "rejected", "remove", "orphaned"}
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.2
 DELETE_SECONDS = 5.0
 UPDATE_ATTEMPTS = 3
 
