@@ -36,7 +36,9 @@ def sweep() -> None:
 def forget() -> None:
     """Remove the stack's state, and what the engine keeps of its past where the state is a folder of this user."""
     subprocess.run(
-        ["pulumi", "stack", "rm", "--yes", "--preserve-config", "--stack", stack.STACK], check=True, capture_output=True
+        ["pulumi", "stack", "rm", "--yes", "--preserve-config", "--remove-backups", "--stack", stack.STACK],
+        check=True,
+        capture_output=True,
     )
     for folder in ("backups", "history", "locks/organization"):
         for backend in stack.backend_folder():

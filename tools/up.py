@@ -35,8 +35,9 @@ def up() -> int:
         for _, words in sorted(task_errors().items() - errors.items()):
             print(f"  {words}")
         raise ToolError("the stack is not up; what failed is said above; put it right and run again: make up")
-    for name in behind:
-        stack.run_again(f"ready-{name}")
+    for entry in stack.nodes():  # today's: one that was behind may have gone for good
+        if entry.name in behind:
+            stack.run_again(f"ready-{entry.name}")
     for name in dead:
         print(f"{name} is dead: it is drained, and what it missed waits for it; then run: make up")
     show_page(stack.pulumi_json("stack", "output", "--json")["url"])
@@ -128,9 +129,12 @@ def drain(manager: str, name: str) -> None:
 
 
 def returned(manager: str, dead: Sequence[str]) -> list[str]:
-    """Nodes that answer again and are still drained: they are opened last, when they have what they missed."""
-    listing = stack.on_node(manager, "docker", "node", "ls", "--format", "{{.Hostname}} {{.Status}} {{.Availability}}")
-    drained = [line.split()[0] for line in listing.stdout.splitlines() if line.split()[1:] == ["Ready", "Drain"]]
+    """Nodes that answer again and are still drained: they are opened last, when they have what they missed.
+
+    The swarm may still take one for down that has just been started.
+    """
+    listing = stack.on_node(manager, "docker", "node", "ls", "--format", "{{.Hostname}} {{.Availability}}")
+    drained = [line.split()[0] for line in listing.stdout.splitlines() if line.endswith(" Drain")]
     return [name for name in drained if name not in dead]
 
 

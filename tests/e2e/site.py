@@ -454,12 +454,17 @@ class Site:
             *(
                 f"network {name}"
                 for name in docker("network", "ls", "--format", "{{.Name}}").split("\n")
-                if self.network in name
+                if name in self._networks
             ),
             *(f"file {path}" for path in [*files, *logs]),
             *(f"process {pid}: {words}" for pid, words in self.processes().items()),
             *(f"vagrant machine {v['vagrantfile_path']}" for v in vagrants if str(self.state) in v["vagrantfile_path"]),
         ]
+
+    @property
+    def _networks(self) -> Collection[str]:
+        """The stack's network, and what Vagrant calls one of its own."""
+        return f"{PROJECT}-{self.stack}", f"vagrant_network_{self.network}"
 
     def _is_ours(self, name: str) -> bool:
         return name.startswith(f"{PROJECT}-{self.stack}-")
@@ -475,7 +480,7 @@ class Site:
             if self._is_ours(volume):
                 docker("volume", "rm", volume)
         for network in docker("network", "ls", "--format", "{{.Name}}").splitlines():
-            if network.endswith(f"_{self.network}"):
+            if network in self._networks:
                 docker("network", "rm", network)
         shutil.rmtree(self.state, ignore_errors=True)
 

@@ -104,11 +104,13 @@ def cut_off(site: Site, cut: Cut) -> None:
         time.sleep(0.05)  # the moment is what is tried here
     late = not run.is_alive()
     print(f"cut off after {time.monotonic() - begin:.1f} s, {finished(run)} of {total} steps")
-    if not late:
+    try:
         if cut.by == "Ctrl-C":
             os.killpg(run.pid, signal.SIGINT)
         else:
             os.kill(engine, signal.SIGKILL)
+    except ProcessLookupError:
+        late = True
     call = run.wait(UP_SECONDS)
     # In the last moments a command may be past its engine, and end well; then there is nothing to go on with.
     assert late or call.status != 0 or finished(run) >= total, "it went on as if nothing had been done to it"

@@ -364,7 +364,7 @@ def test_too_little_parallelism_is_refused_before_anything_is_touched(trio: Site
 def test_nodes_come_and_go_and_no_visitor_notices(trio: Site) -> None:
     swarm = swarm_id(trio)
     new = ("core-04", "core-05")
-    lists = {"machines-workshop": "update", "proxy-core-02": "update", "proxy-core-03": "update"}
+    lists = dict.fromkeys(("machines-workshop", "proxy-check", "proxy-core-02", "proxy-core-03"), "update")
     addresses = {node: trio.address(node) for node in trio.nodes}
 
     resize(trio, 5)
@@ -482,9 +482,10 @@ def test_nobody_waits_for_a_dead_first_manager_and_nobody_sees_old_content_when_
     assert announced(trio) == {f"content-{dead}": "update"}
 
     seen: list[str] = []
-    with watched(trio, f"return of a node that {fault.__name__}", *rest), backend_pages(trio, seen):
-        text = trio.up().text
-        wait_until_whole(trio)
+    with backend_pages(trio, seen):
+        with watched(trio, f"return of a dead node, {fault.__name__}", *rest):
+            text = trio.up().text
+            wait_until_whole(trio)
         have_backend_on(trio, dead)
         wait_until("its answer", lambda: fetch(trio.backend_url(dead)).status == 200)
     assert f"{dead} was stopped; starting it" in text
@@ -503,7 +504,7 @@ def timed_change(site: Site, word: str) -> tuple[float, str]:
 
 
 def have_backend_on(site: Site, node: str) -> None:
-    """Move one of the backends to a node."""
+    """Move one of the backends to a node; the proxy beside it stops for a moment."""
     backends = site.running("backend")
     if node not in backends:
         site.swarm("node", "update", "--availability", "drain", backends[0])

@@ -429,7 +429,8 @@ def test_plain_pulumi_brings_it_up_and_no_secret_is_in_any_state_or_log(site: Si
 
     key = site.work / "key"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
-    assert [str(path) for path in files_that_may_tell(site) if path != key and SECRETS.search(path.read_bytes())] == []
+    telling = [str(path) for path in files_that_may_tell(site) if path != key and SECRETS.search(path.read_bytes())]
+    assert not telling, "a token or a private key stands in:\n" + "\n".join(telling)
     assert not SECRETS.search("\n".join(site.processes().values()).encode())
 
 

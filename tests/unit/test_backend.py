@@ -108,8 +108,9 @@ def test_nginx_tests_the_configuration_on_this_machine_before_any_backend_gets_i
         "WORK": ".work/dev",
         "IMAGE": "localhost/site/nginx:1",
         "CONFIGURATION": result["backend-nginx"].inputs["dataRaw"],
+        "TEMPLATE": "templates/backend/nginx.conf",
     }
-    assert check.scripts == {"CREATE_SCRIPT": render("backend/check.sh")}
+    assert check.scripts == {"CREATE_SCRIPT": render("nginx/check.sh")}
     assert check.dependencies == {"image"}
     assert check.timeouts == {"create": "5m", "update": "5m", "delete": "5m"}
     assert "backend-check" in result["backend-nginx"].dependencies

@@ -23,6 +23,7 @@ def made(*names: str, endpoints: Any = None, image: str = "localhost/site/nginx:
             settings=proxy_settings(**settings),
             endpoints=pulumi.Output.from_input(ENDPOINTS) if endpoints is None else endpoints(),
             image=image,
+            image_provided=stand_in("image"),
             provider=provider(),
             cluster=stand_in("cluster"),
             ready=[stand_in("ready-core-02"), stand_in("ready-core-03")],
@@ -32,10 +33,11 @@ def made(*names: str, endpoints: Any = None, image: str = "localhost/site/nginx:
     return run(body)
 
 
-def test_there_is_a_configuration_a_node_a_service_and_a_wait_for_it() -> None:
+def test_there_is_a_check_a_configuration_a_node_a_service_and_a_wait_for_it() -> None:
     result = made()
     assert result.inventory("proxy") == {
         ("swarm-site:index:Proxy", "proxy"),
+        (COMMAND, "proxy-check"),
         (COMMAND, "proxy-core-02"),
         (COMMAND, "proxy-core-03"),
         (SERVICE, "proxy-service"),
@@ -83,7 +85,6 @@ def test_each_node_gets_the_configuration_with_the_backends_endpoints() -> None:
     assert configured.environment == {
         "NODE": "core-02",
         "WORK": ".work/dev",
-        "IMAGE": "localhost/site/nginx:1",
         "STATE_URL": PROBE,
         "CONFIGURATION": text,
         "STATE": state,
@@ -93,8 +94,22 @@ def test_each_node_gets_the_configuration_with_the_backends_endpoints() -> None:
     assert configured.timeouts == {"create": "5m", "update": "5m", "delete": "5m"}
 
 
-def test_a_configuration_comes_after_the_nodes_are_open() -> None:
-    assert made()["proxy-core-02"].dependencies == {"ready-core-02", "ready-core-03", "machine-core-02"}
+def test_a_configuration_comes_after_nginx_tested_it_and_the_nodes_are_open() -> None:
+    assert made()["proxy-core-02"].dependencies == {"proxy-check", "ready-core-02", "ready-core-03", "machine-core-02"}
+
+
+def test_nginx_tests_the_configuration_on_this_machine_before_any_node_gets_it() -> None:
+    check = made()["proxy-check"]
+    assert check.environment == {
+        "NODE": "",
+        "WORK": ".work/dev",
+        "IMAGE": "localhost/site/nginx:1",
+        "CONFIGURATION": configuration(proxy_settings(), ENDPOINTS)[0],
+        "TEMPLATE": "templates/proxy/nginx.conf",
+    }
+    assert check.scripts == {"CREATE_SCRIPT": render("nginx/check.sh")}
+    assert check.dependencies == {"image"}
+    assert check.timeouts == {"create": "5m", "update": "5m", "delete": "5m"}
 
 
 def test_an_endpoint_that_comes_from_a_resource_is_followed() -> None:
@@ -221,7 +236,7 @@ def test_its_urls_lead_to_each_proxy_and_the_first_is_the_one_to_show(port: int,
 def test_two_proxies_stand_side_by_side() -> None:
     result = made("left", "right")
     assert {name for _, name in result.inventory("left")} == {
-        *("left", "left-core-02", "left-core-03", "left-service", "left-running"),
+        *("left", "left-check", "left-core-02", "left-core-03", "left-service", "left-running"),
     }
     assert result["right-service"].inputs["name"] == "right"
     assert result["right-running"].environment["SERVICE"] == "right"

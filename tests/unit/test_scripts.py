@@ -142,6 +142,7 @@ class World:
             text=True,
             check=False,
             timeout=60,
+            umask=0o077,  # the strictest a user may have: what others must read is made readable by the script
         )
 
     def lib(self, code: str, *arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
@@ -455,6 +456,7 @@ WORKSHOP = {
 DAEMON_ANSWERS = Answer("here: docker info")
 DOCKER_ROOT = Answer("here: docker info -f {{.DockerRootDir}}", "/\n")
 NO_NETWORK = Answer("here: docker network inspect *", status=1)
+NEW_NETWORK = Answer("here: docker network create --subnet 192.168.56.0/24 --label swarm-site.stack=dev swarm-site-dev")
 ROUTES = """#!/bin/sh
 echo default via 172.17.0.1 dev eth0
 echo 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
@@ -464,7 +466,7 @@ echo 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
 @pytest.fixture
 def workshop(world: World) -> World:
     shutil.rmtree(world.work)
-    world.plan(DOCKER_ROOT, DAEMON_ANSWERS, NO_NETWORK)
+    world.plan(DOCKER_ROOT, DAEMON_ANSWERS, NO_NETWORK, NEW_NETWORK)
     world.stub("here", "ip", ROUTES)
     return world
 
@@ -510,29 +512,33 @@ def test_a_network_that_this_machine_has_already_is_refused(workshop: World) -> 
     assert not (workshop.work / "key").exists()
 
 
-def test_the_stacks_own_network_is_no_obstacle(workshop: World) -> None:
-    bridge = "br-0123456789ab"
-    workshop.stub("here", "ip", f"{ROUTES}echo 192.168.56.0/24 dev {bridge} proto kernel scope link\n")
-    workshop.plan(
-        DOCKER_ROOT,
-        DAEMON_ANSWERS,
-        Answer("here: docker network inspect vagrant_network_192.168.56.0/24", "[]\n"),
-        Answer("here: docker network inspect -f {{.Id}} *", "0123456789abcdef\n"),
-        Answer("here: docker ps -a --filter network=*", "swarm-site-dev-core-01\nswarm-site-dev-core-02\n"),
-    )
+def test_the_workshop_makes_a_network_of_the_stacks_own(workshop: World) -> None:
     succeeded(workshop.script("machines/workshop.sh", **WORKSHOP))
+    assert NEW_NETWORK.pattern in workshop.calls()
 
 
-def test_a_network_of_another_stack_is_refused_with_the_names_on_it(workshop: World) -> None:
+def test_the_stacks_own_network_is_no_obstacle(workshop: World) -> None:
+    workshop.stub("here", "ip", f"{ROUTES}echo 192.168.56.0/24 dev br-0123456789ab proto kernel scope link\n")
+    own = Answer("here: docker network inspect * swarm-site-dev", "192.168.56.0/24\n")
+    workshop.plan(DOCKER_ROOT, DAEMON_ANSWERS, own)
+    succeeded(workshop.script("machines/workshop.sh", **WORKSHOP))
+    assert NEW_NETWORK.pattern not in workshop.calls()
+
+
+def test_a_network_is_not_changed_under_the_machines_that_stand_in_it(workshop: World) -> None:
+    workshop.plan(DOCKER_ROOT, DAEMON_ANSWERS, Answer("here: docker network inspect * swarm-site-dev", "10.9.0.0/24\n"))
+    assert refused(workshop.script("machines/workshop.sh", **WORKSHOP)) == (
+        "this machine: the machines of this stack stand in 10.9.0.0/24, and a network can't be changed under them; "
+        "take them down first: make down\n"
+    )
+
+
+def test_a_network_that_docker_refuses_is_refused_with_its_words(workshop: World) -> None:
     workshop.plan(
-        DOCKER_ROOT,
-        DAEMON_ANSWERS,
-        Answer("here: docker network inspect -f {{.Id}} *", "0123456789abcdef\n"),
-        Answer("here: docker network inspect *", "[]\n"),
-        Answer("here: docker ps -a --filter network=*", "swarm-site-dev-core-01\nswarm-site-blue-core-01\nother\n"),
+        DOCKER_ROOT, DAEMON_ANSWERS, NO_NETWORK, Answer("here: docker network create *", "Pool overlaps\n", status=1)
     )
     assert refused(workshop.script("machines/workshop.sh", **WORKSHOP)) == (
-        "this machine: the network 192.168.56.0/24 belongs to swarm-site-blue-core-01, other; "
+        "this machine: the network 192.168.56.0/24 can't be made: Pool overlaps; "
         "give this stack another one: pulumi config set network 192.168.57.0/24\n"
     )
 
@@ -821,8 +827,16 @@ def body(world: World) -> str:
 
 @pytest.fixture
 def fresh(world: World) -> World:
+    """Nodes that are no swarm yet."""
     world.nodes("core-01", "core-02", "core-03")
     return world
+
+
+@pytest.fixture
+def begun(fresh: World) -> World:
+    """A swarm that was started, and whose members are still on their way."""
+    (fresh.work / "swarm").write_text("cluster id\n")
+    return fresh
 
 
 def test_the_first_node_starts_a_swarm_drained_and_remembers_it(fresh: World) -> None:
@@ -840,99 +854,126 @@ def test_the_first_node_starts_a_swarm_drained_and_remembers_it(fresh: World) ->
     assert any("--unix-socket /var/run/docker.sock" in call and "/swarm/init" in call for call in fresh.calls())
 
 
-def test_a_node_joins_drained_through_a_living_manager_after_its_stale_entries_went(fresh: World) -> None:
-    fresh.kill("core-01")
-    fresh.plan(
+def test_a_node_joins_drained_through_a_living_manager_after_its_stale_entries_went(begun: World) -> None:
+    begun.kill("core-01")
+    begun.plan(
         Answer(f"core-03: {STATE}", "inactive false \n"),
         *manages("core-02"),
         *entries("core-02", "id2 core-02\nid9 core-03\n", "id2 core-02\n"),
         Answer("core-02: docker swarm join-token -q worker", f"{TOKEN}\n"),
     )
-    assert "joined through core-02 after" in succeeded(join(fresh, "core-03", "worker"))
-    assert body(fresh) == (
+    assert "joined through core-02 after" in succeeded(join(begun, "core-03", "worker"))
+    assert body(begun) == (
         '{"ListenAddr":"192.0.2.13:2377","AdvertiseAddr":"192.0.2.13","DataPathAddr":"192.0.2.13","Availability":"drain",'
         f'"RemoteAddrs":["192.0.2.12:2377"],"JoinToken":"{TOKEN}"}}\n'
     )
-    removal = fresh.calls().index("core-02: docker node rm --force id9")
-    assert removal < next(index for index, call in enumerate(fresh.calls()) if "/swarm/join" in call)
+    removal = begun.calls().index("core-02: docker node rm --force id9")
+    assert removal < next(index for index, call in enumerate(begun.calls()) if "/swarm/join" in call)
 
 
-def test_the_token_stands_in_no_argument_and_in_no_words(fresh: World) -> None:
-    fresh.plan(
+def test_the_token_stands_in_no_argument_and_in_no_words(begun: World) -> None:
+    begun.plan(
         Answer(f"core-03: {STATE}", "inactive false \n"),
         *manages("core-01"),
         *entries("core-01", ""),
         Answer("core-01: docker swarm join-token -q manager", f"{TOKEN}\n"),
     )
-    done = join(fresh, "core-03")
-    assert TOKEN in body(fresh)
-    for words in (done.stdout, done.stderr, *fresh.calls(), *fresh.connections()):
+    done = join(begun, "core-03")
+    assert TOKEN in body(begun)
+    for words in (done.stdout, done.stderr, *begun.calls(), *begun.connections()):
         assert TOKEN not in words
 
 
-def test_a_refused_join_is_a_failure_with_the_words_of_the_daemon_and_without_the_token(fresh: World) -> None:
-    (fresh.stubs / "refusal").write_text('{"message":"no quorum"}')
-    fresh.plan(
+def test_a_refused_join_is_a_failure_with_the_words_of_the_daemon_and_without_the_token(begun: World) -> None:
+    (begun.stubs / "refusal").write_text('{"message":"no quorum"}')
+    begun.plan(
         Answer(f"core-03: {STATE}", "inactive false \n"),
         *manages("core-01"),
         *entries("core-01", ""),
         Answer("core-01: docker swarm join-token -q manager", f"{TOKEN}\n"),
     )
-    words = refused(join(fresh, "core-03"))
+    words = refused(join(begun, "core-03"))
     assert words == 'core-03: swarm join failed: {"message":"no quorum"}; run again: make up\n'
 
 
+def test_a_join_that_docker_goes_on_with_in_the_background_is_waited_for(begun: World) -> None:
+    (begun.stubs / "refusal").write_text(
+        "Timeout was reached. The attempt to join the swarm will continue in the background."
+    )
+    begun.plan(
+        Answer(f"core-03: {STATE}", "inactive false \n"),
+        Answer("core-03: docker info -f {{.Swarm.LocalNodeState}}", "pending\n", once=True),
+        Answer("core-03: docker info -f {{.Swarm.LocalNodeState}}", "active\n"),
+        *manages("core-01"),
+        *entries("core-01", ""),
+        Answer("core-01: docker swarm join-token -q manager", f"{TOKEN}\n"),
+    )
+    assert "joined through core-01" in succeeded(join(begun, "core-03"))
+
+
 @pytest.mark.parametrize(("manages_itself", "role"), [("true", "manager"), ("false", "worker")])
-def test_a_member_in_its_role_is_left_alone(fresh: World, manages_itself: str, role: str) -> None:
-    fresh.plan(
+def test_a_member_in_its_role_is_left_alone(begun: World, manages_itself: str, role: str) -> None:
+    begun.plan(
         Answer(f"core-02: {STATE}", f"active {manages_itself} id2\n"),
         Answer("core-01: docker node inspect id2", "[]\n"),
         *manages("core-01"),
     )
-    assert succeeded(join(fresh, "core-02", role)) == ""
-    assert orders(fresh) == []
+    assert succeeded(join(begun, "core-02", role)) == ""
+    assert orders(begun) == []
 
 
-def test_a_member_is_left_alone_while_no_other_manager_answers(fresh: World) -> None:
-    fresh.plan(Answer(f"core-02: {STATE}", "active true id2\n"), no_manager("core-01"), no_manager("core-03"))
-    assert succeeded(join(fresh, "core-02")) == ""
-    assert orders(fresh) == []
+def test_a_manager_whose_swarm_this_machine_forgot_reminds_it(fresh: World) -> None:
+    fresh.plan(
+        Answer(f"core-02: {STATE}", "active true id2\n"),
+        Answer("core-02: docker info -f {{.Swarm.Cluster.ID}}", "cluster id\n"),
+        Answer("core-01: docker node inspect id2", "[]\n"),
+        *manages("core-01"),
+    )
+    succeeded(join(fresh, "core-02"))
+    assert (fresh.work / "swarm").read_text() == "cluster id\n"
+
+
+def test_a_member_is_left_alone_while_no_other_manager_answers(begun: World) -> None:
+    begun.plan(Answer(f"core-02: {STATE}", "active true id2\n"), no_manager("core-01"), no_manager("core-03"))
+    assert succeeded(join(begun, "core-02")) == ""
+    assert orders(begun) == []
 
 
 @pytest.mark.parametrize(
     ("manages_itself", "role", "order"), [("false", "manager", "promote"), ("true", "worker", "demote")]
 )
 def test_a_member_in_another_role_changes_it_through_another_manager(
-    fresh: World, manages_itself: str, role: str, order: str
+    begun: World, manages_itself: str, role: str, order: str
 ) -> None:
-    fresh.plan(
+    begun.plan(
         Answer(f"core-01: docker node {order} core-02"),
         Answer(f"core-02: {STATE}", f"active {manages_itself} id2\n"),
         Answer("core-01: docker node inspect id2", "[]\n"),
         *manages("core-01"),
     )
-    assert succeeded(join(fresh, "core-02", role)) == f"core-02: is a {role} now\n"
-    assert orders(fresh) == [f"core-01: docker node {order} core-02"]
+    assert succeeded(join(begun, "core-02", role)) == f"core-02: is a {role} now\n"
+    assert orders(begun) == [f"core-01: docker node {order} core-02"]
 
 
-def test_a_member_that_the_swarm_has_forgotten_joins_it_anew(fresh: World) -> None:
-    fresh.plan(
+def test_a_member_that_the_swarm_has_forgotten_joins_it_anew(begun: World) -> None:
+    begun.plan(
         Answer(f"core-02: {STATE}", "active true id2\n"),
         Answer("core-01: docker node inspect id2", status=1),
+        Answer("core-01: docker node ls -q", "id1\nid3\n"),
         Answer("core-02: docker swarm leave --force"),
         *manages("core-01"),
         *entries("core-01", ""),
         Answer("core-01: docker swarm join-token -q manager", f"{TOKEN}\n"),
     )
-    assert "joined through core-01" in succeeded(join(fresh, "core-02"))
-    assert orders(fresh)[0] == "core-02: docker swarm leave --force"
+    assert "joined through core-01" in succeeded(join(begun, "core-02"))
+    assert orders(begun)[0] == "core-02: docker swarm leave --force"
 
 
 @pytest.mark.xfail(
     reason="join.sh `forgotten` takes a broken connection for a no; let it look into `node ls -q`", strict=True
 )
-def test_a_question_that_got_no_answer_makes_no_member_leave(fresh: World) -> None:
-    fresh.plan(
+def test_a_question_that_got_no_answer_makes_no_member_leave(begun: World) -> None:
+    begun.plan(
         Answer(f"core-02: {STATE}", "active true id2\n"),
         Answer("core-01: docker node inspect id2", status=255),
         Answer("core-02: docker swarm leave --force"),
@@ -940,20 +981,32 @@ def test_a_question_that_got_no_answer_makes_no_member_leave(fresh: World) -> No
         *entries("core-01", ""),
         Answer("core-01: docker swarm join-token -q manager", f"{TOKEN}\n"),
     )
-    join(fresh, "core-02")
-    assert "core-02: docker swarm leave --force" not in fresh.calls()
+    join(begun, "core-02")
+    assert "core-02: docker swarm leave --force" not in begun.calls()
 
 
-def test_a_member_of_a_swarm_that_it_lost_leaves_it_first(fresh: World) -> None:
-    fresh.plan(
+def test_a_member_of_a_swarm_that_it_lost_leaves_it_first(begun: World) -> None:
+    begun.plan(
         Answer(f"core-02: {STATE}", "error false \n"),
         Answer("core-02: docker swarm leave --force"),
         *manages("core-01"),
         *entries("core-01", ""),
         Answer("core-01: docker swarm join-token -q manager", f"{TOKEN}\n"),
     )
-    succeeded(join(fresh, "core-02"))
-    assert orders(fresh)[0] == "core-02: docker swarm leave --force"
+    succeeded(join(begun, "core-02"))
+    assert orders(begun)[0] == "core-02: docker swarm leave --force"
+
+
+@pytest.mark.xfail(reason="join.sh asks no peer any more before it starts a swarm (design 3)", strict=True)
+def test_a_second_swarm_is_never_started_beside_one_whose_manager_answers(fresh: World) -> None:
+    fresh.plan(
+        Answer(f"core-01: {STATE}", "inactive false \n"),
+        Answer("core-01: docker info -f {{.Swarm.Cluster.ID}}", "another id\n"),
+        *manages("core-02"),
+        *entries("core-02", ""),
+        Answer("core-02: docker swarm join-token -q manager", f"{TOKEN}\n"),
+    )
+    assert "joined through core-02" in succeeded(join(fresh, "core-01"))
 
 
 def test_a_second_swarm_is_never_started_beside_one_that_does_not_answer(fresh: World) -> None:
@@ -968,8 +1021,8 @@ def test_a_second_swarm_is_never_started_beside_one_that_does_not_answer(fresh: 
 def test_a_node_that_is_not_the_first_waits_for_a_swarm_and_gives_up_with_a_sentence(fresh: World) -> None:
     fresh.plan(Answer(f"core-02: {STATE}", "inactive false \n"), no_manager("core-01"), no_manager("core-03"))
     done = join(fresh, "core-02")
-    assert refused(done) == "core-02: no manager to join within 180 s; run again: make up\n"
-    assert "core-02: waiting for a manager to join, " in done.stdout
+    assert refused(done) == "core-02: the first node has not started the swarm within 180 s; run again: make up\n"
+    assert "core-02: waiting for the first node to start the swarm, " in done.stdout
 
 
 def test_a_node_that_does_not_answer_ends_a_join_with_the_words_of_ssh(fresh: World) -> None:
@@ -1013,28 +1066,20 @@ def test_when_the_cluster_goes_its_services_go_and_the_leaves_of_this_run_know(t
 
 # --- swarm/ready.sh, swarm/running.sh --------------------------------------------------------------------------------
 
-READY = {"NODE": "core-03", "IMAGE": "localhost/site/nginx:1", "MOUNT": "/srv/content", "PROXY": "true"}
+READY = {"NODE": "core-03", "PROXY": "true"}
 
 
-def test_a_node_is_opened_after_a_container_of_the_image_ran_on_it(trio: World) -> None:
-    trio.plan(Answer("core-03: docker run --rm *"), no_manager("core-03"), *manages("core-01"))
+@pytest.mark.parametrize("manager", ["core-03", "core-01"])
+def test_a_node_is_opened_through_a_manager_be_it_itself(trio: World, manager: str) -> None:
+    trio.plan(*manages(manager), no_manager("core-03"))
     assert "ready after" in succeeded(trio.script("swarm/ready.sh", **READY))
-    first, second = orders(trio)
-    assert first.startswith("core-03: docker run --rm --network none --mount type=bind,source=/srv/content,")
-    assert first.endswith(" localhost/site/nginx:1 true")
-    assert second == ("core-01: docker node update --availability active --label-add swarm-site.proxy=true core-03")
-
-
-def test_a_node_on_which_no_container_starts_stays_closed_and_the_cause_is_shown(trio: World) -> None:
-    trio.plan(Answer("core-03: docker run *", status=125), *manages("core-03"))
-    trio.stub("node", "docker", RECORDER.replace('exit "$status"', 'echo "No such image" >&2; exit "$status"'))
-    words = refused(trio.script("swarm/ready.sh", **READY))
-    assert words == "core-03: can't start a container of localhost/site/nginx:1: No such image\n"
-    assert len(orders(trio)) == 1
+    assert orders(trio) == [
+        f"{manager}: docker node update --availability active --label-add swarm-site.proxy=true core-03"
+    ]
 
 
 def test_without_a_manager_no_node_is_opened(trio: World) -> None:
-    trio.plan(Answer("core-03: docker run *"), *(no_manager(f"core-0{number}") for number in (1, 2, 3)))
+    trio.plan(*(no_manager(f"core-0{number}") for number in (1, 2, 3)))
     assert refused(trio.script("swarm/ready.sh", **READY)) == (
         "core-03: no manager answers to open this node; run: make status\n"
     )
@@ -1044,11 +1089,11 @@ RUNNING = {"NODE": "", "SERVICE": "proxy", "LABEL": "swarm-site.proxy", "PATIENC
 ASKED = "core-01: docker service inspect proxy -f *"
 TASKS = "core-01: docker service ps proxy --filter desired-state=running *"
 ERRORS = Answer("core-01: docker service ps proxy --no-trunc *", "core-03: Rejected 3 seconds ago No such image\n")
+LISTED = Answer("core-01: docker node ls -q", "id1\nid2\nid3\n")
+INSPECTED = "core-01: docker node inspect -f *"
 NODES = [
-    Answer("core-01: docker node ls -q", "id1\nid2\nid3\n"),
-    Answer("core-01: docker node inspect id1 *", "core-01 active ready false\n"),
-    Answer("core-01: docker node inspect id2 *", "core-02 active ready true\n"),
-    Answer("core-01: docker node inspect id3 *", "core-03 active ready true\n"),
+    LISTED,
+    Answer(INSPECTED, "core-01 active ready false\ncore-02 active ready true\ncore-03 active ready true\n"),
 ]
 BOTH = "core-02 Running 5 seconds ago\ncore-03 Running 5 seconds ago\n"
 
@@ -1080,8 +1125,8 @@ def test_a_node_that_is_closed_dead_or_without_the_label_needs_no_task(trio: Wor
     trio.plan(
         Answer(ASKED, ""),
         Answer(TASKS, "core-02 Running 5 seconds ago\n"),
-        Answer("core-01: docker node inspect id3 *", f"{node}\n"),
-        *NODES,
+        LISTED,
+        Answer(INSPECTED, f"core-02 active ready true\n{node}\n"),
     )
     succeeded(trio.script("swarm/running.sh", **RUNNING))
 
@@ -1092,6 +1137,19 @@ def test_a_service_that_stays_away_is_a_failure_with_its_tasks_own_errors(trio: 
     assert refused(done) == (
         "this machine: proxy is missing after 120 s: core-03\ncore-03: Rejected 3 seconds ago No such image\n"
     )
+
+
+def test_a_service_without_a_single_task_is_missed_on_every_labelled_node(trio: World) -> None:
+    trio.plan(Answer(ASKED, ""), Answer(TASKS, ""), ERRORS, *NODES)
+    assert "proxy is missing after 120 s: core-02, core-03\n" in refused(trio.script("swarm/running.sh", **RUNNING))
+
+
+@pytest.mark.xfail(
+    reason="`… | grep -vxF … || true` in running.sh also forgives docker; braces around grep", strict=True
+)
+def test_a_question_that_docker_does_not_answer_is_no_sign_that_all_tasks_run(trio: World) -> None:
+    trio.plan(Answer(ASKED, ""), Answer(TASKS, ""), ERRORS, LISTED, Answer(INSPECTED, status=1))
+    assert trio.script("swarm/running.sh", **RUNNING).returncode == 1
 
 
 @pytest.mark.parametrize("state", ["rollback_completed rollback completed", "paused update paused due to failure"])
@@ -1147,6 +1205,12 @@ def write_site(rooted: Rooted, text: str) -> str:
     return folder_hash(folder)
 
 
+def assert_readable(folder: Path) -> None:
+    paths = [folder, *(path for path in folder.rglob("*") if not path.is_symlink() and "used" not in path.parts)]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in paths if path.is_file()} == {0o644}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in paths if path.is_dir()} == {0o755}
+
+
 def release(rooted: Rooted, text: str, keep: int = 3) -> str:
     digest = write_site(rooted, text)
     done = send(rooted, digest, keep)
@@ -1180,8 +1244,7 @@ def test_a_release_can_be_read_by_everybody_and_has_one_time_on_every_node(roote
     there = [content(rooted) / "releases" / digest]
     there += there[0].rglob("*")
     assert len(there) == 4
-    assert {stat.S_IMODE(path.stat().st_mode) for path in there if path.is_file()} == {0o644}
-    assert {stat.S_IMODE(path.stat().st_mode) for path in there if path.is_dir()} == {0o755}
+    assert_readable(content(rooted))
     assert {path.stat().st_mtime for path in there} == {int(digest[:7], 16) + 1000000000}
 
 
@@ -1254,6 +1317,7 @@ def test_a_proxys_node_begins_with_a_plain_page_where_no_peer_has_more(rooted: R
     assert succeeded(rooted.script("proxy/seed.sh", **SEED)) == "core-01: begins with a plain 502 page\n"
     assert live(rooted).read_text().strip() == SEED["CONFIGURATION"].strip()
     assert str(live(rooted).parent.readlink()) == "releases/seed"
+    assert_readable(rooted.root("core-01") / "proxy")
 
 
 def test_a_proxys_node_begins_with_what_its_peers_serve(rooted: Rooted) -> None:
@@ -1271,7 +1335,6 @@ def test_a_proxys_node_that_has_a_configuration_keeps_it(rooted: Rooted) -> None
     assert "its own" in live(rooted).read_text()
 
 
-TESTED = Answer("core-01: docker run --rm *")
 NO_PROXY = Answer("core-01: docker ps -q --filter label=swarm-site.part=proxy*")
 PROXY_RUNS = [
     Answer("core-01: docker ps -q --filter label=swarm-site.part=proxy*", "c1\n"),
@@ -1284,7 +1347,6 @@ def configure(rooted: Rooted, state: str) -> subprocess.CompletedProcess[str]:
     return rooted.script(
         "proxy/configure.sh",
         NODE="core-01",
-        IMAGE=IMAGE,
         STATE=state,
         STATE_URL="http://127.0.0.1/state",
         CONFIGURATION=f"http {{ # {state}\n}}\n",
@@ -1295,31 +1357,17 @@ def serving(rooted: Rooted) -> str:
     return live(rooted).parent.readlink().name
 
 
-def test_a_configuration_is_tested_by_nginx_before_it_becomes_the_live_one(rooted: Rooted) -> None:
-    rooted.world.plan(TESTED, NO_PROXY)
+def test_a_configuration_becomes_the_live_one_by_one_relative_link(rooted: Rooted) -> None:
+    rooted.world.plan(NO_PROXY)
     assert succeeded(configure(rooted, "one")) == ""
     assert live(rooted).read_text() == "http { # one\n}\n"
-    test = rooted.world.calls()[0]
-    assert " --network none --read-only " in test
-    assert test.endswith(
-        f" --entrypoint nginx {IMAGE} -t -q -c {rooted.world.stubs}/root/proxy/releases/one/nginx.conf"
-    )
-
-
-def test_a_configuration_that_nginx_refuses_leaves_the_one_before_live(rooted: Rooted) -> None:
-    rooted.world.plan(
-        Answer("core-01: docker run *", once=True), NO_PROXY, Answer("core-01: docker run *", "bad\n", status=1)
-    )
-    succeeded(configure(rooted, "one"))
-    assert refused(configure(rooted, "two")) == (
-        "core-01: the proxy configuration is refused, the one before stays live: bad\n"
-    )
-    assert serving(rooted) == "one"
+    assert str(live(rooted).parent.readlink()) == "releases/one"
+    assert_readable(rooted.root("core-01") / "proxy")
 
 
 def test_running_proxies_are_told_and_asked_until_one_answers_with_the_new_state(rooted: Rooted) -> None:
     asked = "core-01: curl -s --max-time 1 http://127.0.0.1/state"
-    rooted.world.plan(TESTED, *PROXY_RUNS, Answer(asked, "zero\n", once=True), Answer(asked, "one\n"))
+    rooted.world.plan(*PROXY_RUNS, Answer(asked, "zero\n", once=True), Answer(asked, "one\n"))
     succeeded(configure(rooted, "one"))
     assert serving(rooted) == "one"
     told = rooted.world.calls().index("core-01: docker kill -s HUP c1")
@@ -1327,7 +1375,7 @@ def test_running_proxies_are_told_and_asked_until_one_answers_with_the_new_state
 
 
 def test_a_configuration_that_no_proxy_takes_over_is_taken_back_with_the_words_of_nginx(rooted: Rooted) -> None:
-    rooted.world.plan(TESTED, *PROXY_RUNS, Answer("core-01: curl *", "one\n"))
+    rooted.world.plan(*PROXY_RUNS, Answer("core-01: curl *", "one\n"))
     succeeded(configure(rooted, "one"))
     words = refused(configure(rooted, "two"))
     assert words == (
@@ -1338,18 +1386,20 @@ def test_a_configuration_that_no_proxy_takes_over_is_taken_back_with_the_words_o
     assert rooted.world.calls().count("core-01: docker kill -s HUP c1") == 3
 
 
-def test_four_configurations_stay_on_a_node_and_the_live_one_is_among_them(rooted: Rooted) -> None:
-    rooted.world.plan(TESTED, NO_PROXY)
-    for state in ("one", "two", "three", "four", "five", "six", "one"):
+def test_the_last_four_configurations_stay_on_a_node_by_the_time_they_were_live(rooted: Rooted) -> None:
+    rooted.world.plan(NO_PROXY)
+    for state in ("one", "two", "three", "four", "one", "five"):
         succeeded(configure(rooted, state))
     left = {path.name for path in (rooted.root("core-01") / "proxy/releases").iterdir()}
-    assert left == {"one", "four", "five", "six"}
-    assert serving(rooted) == "one"
+    assert left == {"one", "three", "four", "five"}
 
 
 # --- images/deliver.sh -----------------------------------------------------------------------------------------------
 
 DELIVERY = {"NODE": "core-01", "IMAGE": IMAGE}
+
+
+STARTS = Answer("core-01: docker run --rm *")
 
 
 def archive(world: World, tag: str = "0123456789ab") -> Path:
@@ -1360,14 +1410,25 @@ def archive(world: World, tag: str = "0123456789ab") -> Path:
 
 def test_an_image_that_is_there_is_not_sent(world: World) -> None:
     world.nodes("core-01")
-    world.plan(Answer(f"core-01: docker image inspect {IMAGE}", "[]\n"))
+    world.plan(Answer(f"core-01: docker image inspect {IMAGE}", "[]\n"), STARTS)
     assert succeeded(world.script("images/deliver.sh", **DELIVERY)) == ""
+    assert world.calls()[-1].endswith(f" --network none {IMAGE} true")
+
+
+def test_an_image_of_which_no_container_starts_is_a_failure_that_shows_the_cause(world: World) -> None:
+    world.nodes("core-01")
+    world.plan(
+        Answer("core-01: docker image inspect *"), Answer("core-01: docker run *", "exec format error\n", status=125)
+    )
+    assert refused(world.script("images/deliver.sh", **DELIVERY)) == (
+        f"core-01: can't start a container of {IMAGE}: exec format error\n"
+    )
 
 
 def test_an_image_that_is_missing_is_sent_from_its_archive(world: World) -> None:
     world.nodes("core-01")
     archive(world).write_text("the layers")
-    world.stub("node", "docker", '#!/bin/sh\n[ "$1" = load ] && cat >"$STUBS/loaded"\n')
+    world.stub("node", "docker", '#!/bin/sh\ncase $1 in load) cat >"$STUBS/loaded" ;; image) exit 1 ;; esac\n')
     assert re.fullmatch(
         rf"core-01: loaded {IMAGE} after \d+ s\n", succeeded(world.script("images/deliver.sh", **DELIVERY))
     )
@@ -1401,6 +1462,7 @@ def test_an_image_that_is_new_on_a_node_makes_earlier_ones_go_that_no_container_
         ),
         Answer("core-01: docker image rm localhost/site/nginx:1", status=1),
         Answer("core-01: docker image rm localhost/site/nginx:2"),
+        STARTS,
     )
     succeeded(world.script("images/deliver.sh", **DELIVERY))
     assert [call for call in world.calls() if " rm " in call] == [
@@ -1418,6 +1480,7 @@ def test_a_rebuilt_node_also_gets_the_images_that_services_still_run(trio: World
         ),
         Answer("core-03: docker image inspect *", status=1),
         Answer("core-03: docker load"),
+        Answer("core-03: docker run --rm *"),
         *manages("core-01"),
     )
     assert succeeded(trio.script("images/deliver.sh", NODE="core-03", IMAGE=IMAGE)) == (
@@ -1426,30 +1489,25 @@ def test_a_rebuilt_node_also_gets_the_images_that_services_still_run(trio: World
     assert trio.calls().count("core-03: docker load") == 1
 
 
-# --- backend/check.sh ------------------------------------------------------------------------------------------------
+# --- nginx/check.sh --------------------------------------------------------------------------------------------------
+
+NGINX = r"""#!/usr/bin/env bash
+echo "$*" >"$STUBS/asked"
+cat >"$STUBS/configuration"
+if grep -q bad "$STUBS/configuration"; then echo "[emerg] unknown directive" >&2 && exit 1; fi
+"""
 
 
 def test_a_configuration_is_handed_to_nginx_of_the_image_and_what_it_refuses_is_shown(world: World) -> None:
-    world.stub(
-        "here",
-        "docker",
-        """#!/bin/sh
-        echo "$*" >"$STUBS/asked"
-        cat >"$STUBS/configuration"
-        grep -q bad "$STUBS/configuration" || exit 0
-        echo "[emerg] unknown directive" >&2
-        exit 1
-    """,
-    )
-    check = {"NODE": "", "IMAGE": IMAGE}
-    assert succeeded(world.script("backend/check.sh", **check, CONFIGURATION="good {\n}\n")) == ""
+    world.stub("here", "docker", NGINX)
+    check = {"NODE": "", "IMAGE": IMAGE, "TEMPLATE": "templates/proxy/nginx.conf"}
+    assert succeeded(world.script("nginx/check.sh", **check, CONFIGURATION="good {\n}\n")) == ""
     assert (world.stubs / "configuration").read_text() == "good {\n}\n"
-    assert (
-        f" --network none --read-only --tmpfs /tmp --entrypoint sh {IMAGE} -c " in (world.stubs / "asked").read_text()
-    )
-    assert refused(world.script("backend/check.sh", **check, CONFIGURATION="bad")) == (
-        "this machine: nginx refuses the backends' configuration (templates/backend/nginx.conf), "
-        "so none of them got it: [emerg] unknown directive\n"
+    asked = (world.stubs / "asked").read_text()
+    assert f" --network none --read-only --tmpfs /tmp --entrypoint sh {IMAGE} -c " in asked
+    assert refused(world.script("nginx/check.sh", **check, CONFIGURATION="bad")) == (
+        "this machine: nginx refuses the configuration made from templates/proxy/nginx.conf, so no node got it: "
+        "[emerg] unknown directive\n"
     )
 
 
@@ -1459,6 +1517,7 @@ GONE = [
     Answer("here: docker info"),
     Answer("here: docker container inspect *", status=1),
     Answer("here: docker volume inspect *", status=1),
+    Answer("here: docker network inspect *", status=1),
 ]
 STATES = ["dead", "half made", "gone"]
 DELETES: Mapping[str, Mapping[str, Mapping[str, str]]] = {
@@ -1560,12 +1619,15 @@ def test_the_sweep_takes_away_what_nobody_owns_and_then_the_folder(world: World)
         Answer("here: docker ps -a --filter label=swarm-site.stack=dev *", "core-07\n"),
         Answer("here: docker container inspect swarm-site-dev-core-07"),
         Answer("here: docker rm -fv swarm-site-dev-core-07"),
+        Answer("here: docker network inspect swarm-site-dev"),
+        Answer("here: docker network rm swarm-site-dev"),
         *GONE,
     )
     assert succeeded(world.script("machines/sweep.sh", NODE="")) == (
         "core-01: left over, taken away\ncore-07: left over without a folder, taken away\n"
     )
     assert "here: docker rm -fv swarm-site-dev-core-07" in world.calls()
+    assert world.calls()[-1] == "here: docker network rm swarm-site-dev"
     assert not world.work.exists()
 
 

@@ -133,8 +133,6 @@ def ready(planned: Sequence[Node], *names: str) -> Run:
             work=WORK,
             machines=made,
             delivered=[everywhere, somewhere],
-            image="localhost/site/nginx:1",
-            mount="/srv/content",
         )
         return [[resource.id for resource in Ready(name, args).resources] for name in names or ("ready",)]
 
@@ -153,14 +151,12 @@ def test_each_node_is_opened_by_a_command_of_its_own() -> None:
     assert result.outputs["ready"] == {}
 
 
-def test_a_node_is_opened_with_its_image_its_content_and_its_label() -> None:
+def test_a_node_is_opened_with_its_label() -> None:
     result = ready(nodes(2, proxies=[2]))
     opened = result["ready-core-02"]
     assert opened.environment == {
         "NODE": "core-02",
         "WORK": ".work/dev",
-        "IMAGE": "localhost/site/nginx:1",
-        "MOUNT": "/srv/content",
         "PROXY": "true",
     }
     assert result["ready-core-01"].environment["PROXY"] == "false"

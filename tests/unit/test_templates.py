@@ -143,13 +143,14 @@ def test_no_script_turns_a_failure_into_a_success_without_a_word() -> None:
     known = {
         # Nothing to end: ssh's shared connection, the child of a run that ends.
         ("machines/docker.sh", 'ssh -F "$folder/ssh_config" -O exit'),
+        ("machines/sweep.sh", 'ssh -F "$WORK/ssh_config" -O exit'),
         ("images/ensure.sh", "kill "),
         ("images/ensure.sh", "wait "),
         # No line found is an answer.
         ("images/ensure.sh", "grep -v '^[[:space:]]*$'"),
         ("images/ensure.sh", "own_sources"),
         ("images/ensure.sh", 'kill -- "-$child"'),
-        ("machines/workshop.sh", "other=$(docker ps"),
+        ("swarm/running.sh", "grep -vxF"),
         ("swarm/leave.sh", "grep -c '"),
         ("proxy/configure.sh", "grep -E '"),
         # An image that a container has stays; an entry that can not be demoted may still be removed.
@@ -163,7 +164,9 @@ def test_no_script_turns_a_failure_into_a_success_without_a_word() -> None:
         for line in (TEMPLATES / name).read_text().splitlines()
         if re.search(r"\|\| (true|:)(\W|$)|; true\b", line) and '>>"$LOG"' not in line
     ]
+    used = {(file, part) for file, part in known for name, line in found if name == file and part in line}
     assert [one for one in found if not any(one[0] == file and part in one[1] for file, part in known)] == []
+    assert known - used == set(), "a place that is gone leaves no exception behind"
 
 
 # --- the tools that read the files -----------------------------------------------------------------------------------
@@ -188,7 +191,8 @@ def test_the_vagrantfile_says_to_vagrant_what_the_settings_say(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["vm.hostname="] == [["core-02"]]
-    assert ["private_network", {"ip": "192.168.56.12", "netmask": 24}] in said["vm.network"]
+    own = {"name": "swarm-site-dev", "ip": "192.168.56.12", "netmask": 24}
+    assert ["private_network", own] in said["vm.network"]
     assert all(words[-1].get("disabled") for words in said["vm.network"] if words[0] == "forwarded_port")
     assert said["ssh.insert_key="] == [[False]]
     assert said["image="] == [[BOX]]
@@ -261,12 +265,21 @@ SOCKET_NAME_LIMIT = 107
 SUFFIX_OF_A_NEW_SOCKET = len(".0123456789abcdef")
 
 
+def shared_socket(text: str, host: str, folder: Path) -> str:
+    path = folder / "ssh_config"
+    path.write_text(text)
+    return ssh_options(path, host)["controlpath"]
+
+
 @pytest.mark.xfail(reason="ControlPath has a needless %C; make it @{ work }@/machines/@{ node.name }@/ssh", strict=True)
-def test_the_shared_connection_has_a_socket_name_that_fits_for_the_longest_names(tmp_path: Path) -> None:
+def test_the_shared_connection_to_a_machine_fits_into_a_socket_name_for_the_longest_names(tmp_path: Path) -> None:
     node = Node(name=f"{LONGEST}-200", address="192.168.56.210", role="worker", proxy=False, memory=512, cpus=1)
-    path = tmp_path / "ssh_config"
-    path.write_text(render("machines/ssh_config", work=f".work/{LONGEST}", node=node))
-    socket = ssh_options(path, node.name).get("controlpath", "")
+    socket = shared_socket(render("machines/ssh_config", work=f".work/{LONGEST}", node=node), node.name, tmp_path)
+    assert len(socket) + SUFFIX_OF_A_NEW_SOCKET <= SOCKET_NAME_LIMIT
+
+
+def test_the_shared_connection_to_the_manager_fits_into_a_socket_name_for_the_longest_names(tmp_path: Path) -> None:
+    socket = shared_socket(render("swarm/ssh_config", work=f".work/{LONGEST}"), "swarm-manager", tmp_path)
     assert len(socket) + SUFFIX_OF_A_NEW_SOCKET <= SOCKET_NAME_LIMIT
 
 
