@@ -22,8 +22,8 @@ on_node() {
     ssh -F "$WORK/machines/$node/ssh_config" "$node" "sudo bash -euo pipefail -c $(quote "$text")" 9>&-
 }
 
-# made NAME: this machine knows how to reach node NAME.
-made() { [[ -e $WORK/machines/$1/ssh_config ]]; }
+# made NAME: the machine of node NAME was made to the end.
+made() { [[ -e $WORK/machines/$1/complete ]]; }
 
 # answers NAME: node NAME answers within 5 s.
 answers() { made "$1" && LIMIT=5 on_node "$1" true </dev/null >/dev/null 2>&1; }

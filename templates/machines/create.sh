@@ -1,7 +1,7 @@
 @% include "lib.sh" %@
 @% include "machines/docker.sh" %@
 # Makes one machine in a folder of its own and waits until Docker answers on it.
-# Inputs: WORK, STACK, NODE, ADDRESS, PROVIDER, VAGRANTFILE and SSH_CONFIG (texts).
+# Inputs: WORK, STACK, NODE, PROVIDER, VAGRANTFILE and SSH_CONFIG (texts).
 
 folder=$WORK/machines/$NODE
 log=$folder/log

@@ -4,7 +4,7 @@
 remove_machine() {
   local folder=$WORK/machines/$1 container=swarm-site-$STACK-$1
   docker info >/dev/null || fail "the Docker daemon of this machine does not answer; run: tools/setup up"
-  if made "$1"; then ssh -F "$folder/ssh_config" -O exit "$1" >/dev/null 2>&1 || true; fi
+  if [[ -e $folder/ssh_config ]]; then ssh -F "$folder/ssh_config" -O exit "$1" >/dev/null 2>&1 || true; fi
   if [[ -e $folder/Vagrantfile ]]; then
     (cd "$folder" && timeout --foreground 120 vagrant destroy -f) </dev/null >>"$folder/log" 2>&1 9>&- ||
       say "vagrant destroy failed ($(tail -n 1 "$folder/log")); its container is removed directly"

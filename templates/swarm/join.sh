@@ -34,7 +34,10 @@ change_role() {
 }
 
 # forgotten ID: the swarm of the peers does not know this node, which still believes in a swarm.
-forgotten() { manager_among_peers && ! on_node "$manager" docker node inspect "$1" </dev/null >/dev/null 2>&1; }
+forgotten() {
+  local ids
+  manager_among_peers && ids=$(on_node "$manager" docker node ls -q </dev/null) && ! grep -qx "$1" <<<"$ids"
+}
 
 read -r state manages id < <(on_node "$NODE" docker info -f '{{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}} {{.Swarm.NodeID}}' </dev/null)
 if [[ $state == active ]] && forgotten "$id"; then state=forgotten; fi
@@ -48,7 +51,7 @@ case $state:$ROLE:$manages in
 esac
 
 own="\"ListenAddr\":\"$NODE_ADDRESS:2377\",\"AdvertiseAddr\":\"$NODE_ADDRESS\",\"DataPathAddr\":\"$NODE_ADDRESS\",\"Availability\":\"drain\""
-if [[ ! -e $WORK/swarm ]]; then
+if [[ ! -e $WORK/swarm ]] && ! manager_among_peers; then
   if [[ $NODE == "$(awk 'NR == 1 { print $1 }' "$WORK/nodes")" ]]; then
     swarm_request init "{$own}"
     note_swarm

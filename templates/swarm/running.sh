@@ -15,7 +15,7 @@ report() {
   docker node ls -q |
     xargs docker node inspect -f "{{.Description.Hostname}} {{.Spec.Availability}} {{.Status.State}} {{index .Spec.Labels \"$2\"}}" |
     awk '$2 == "active" && $3 == "ready" && $4 == "true" { print $1 }' |
-    grep -vxF "$running" || true
+    { grep -vxF "$running" || true; }
 }
 
 settled() { words=$(on_node "$manager" report "$SERVICE" "$LABEL" </dev/null 2>&1) && [[ -z $words || $words == failed* ]]; }

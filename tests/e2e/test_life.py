@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.load import Record
+from tests.e2e.load import EVERYBODY, Record
 from tests.e2e.site import CONTENT, NODE_SECONDS, PROJECT, UP_SECONDS, Site, docker, fetch, wait_until
 
 pytestmark = pytest.mark.e2e
@@ -35,6 +35,7 @@ STEP = re.compile(
 WORDS = {"created": "create", "updated": "update", "deleted": "delete"}
 REPAIR_SECONDS = 420
 CONNECT_SECONDS = 2
+CLOSED = "Remote end closed connection without response"
 MORE_MEMORY = 32
 EXTRA_SECONDS = 20
 """What a dead node may cost an `up`."""
@@ -185,7 +186,13 @@ def watched(site: Site, name: str, *proxies: str) -> Iterator[Record]:
         yield record
         record.mark("end")
         wait_until("answers for everybody", record.goes_on)
-    assert record.of("GET").failed == 0, record
+    gets = record.of("GET")
+    closed = [answer for answer in gets.failures if answer.visitor.startswith("kept-alive") and CLOSED in answer.error]
+    assert gets.failed == len(closed), record
+    # A proxy that takes over a new configuration hangs up on whoever says nothing at the moment, once a connection. Any
+    # browser asks again on a new one; these visitors count it.
+    kept = [visitor for visitor in EVERYBODY if visitor.kept_alive and visitor.method == "GET"]
+    assert len(closed) <= len(kept) * len(proxies), record
 
 
 @dataclass
@@ -561,7 +568,7 @@ def test_a_first_manager_that_is_gone_for_good_is_made_anew_by_repair(trio: Site
 def test_two_of_three_managers_gone_for_good_and_the_survivor_forms_the_swarm_again(trio: Site) -> None:
     survivor = next(node for node in trio.running("proxy") if node in trio.running("backend"))
     gone = [node for node in trio.nodes if node != survivor]
-    services = trio.on_node(survivor, "docker", "service", "ls", "-q", "--no-trunc").split()
+    services = trio.on_node(survivor, "docker", "service", "ls", "-q").split()
 
     with watched(trio, "quorum lost", survivor):
         docker("rm", "-f", *map(trio.container, gone))
@@ -576,7 +583,7 @@ def test_two_of_three_managers_gone_for_good_and_the_survivor_forms_the_swarm_ag
         for node in gone:
             repair(trio, node, fails=node != gone[-1])
         wait_until_whole(trio)
-    assert trio.on_node(survivor, "docker", "service", "ls", "-q", "--no-trunc").split() == services
+    assert trio.on_node(survivor, "docker", "service", "ls", "-q").split() == services
     assert_steady(trio)
 
 

@@ -282,7 +282,6 @@ def names_at_the_top(script: str) -> set[str]:
     return set(re.findall(r"\b[A-Z][A-Z_]+\b", "".join(head))) - {"CIDR", "MB", "SHA", "PPID"}
 
 
-@pytest.mark.xfail(reason="machines/create.sh names ADDRESS, which it neither gets nor reads", strict=True)
 def test_every_script_says_at_its_top_which_inputs_it_has(result: Run) -> None:
     for command in result.of_type(COMMAND):
         given = set(command.environment)

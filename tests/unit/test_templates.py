@@ -271,7 +271,6 @@ def shared_socket(text: str, host: str, folder: Path) -> str:
     return ssh_options(path, host)["controlpath"]
 
 
-@pytest.mark.xfail(reason="ControlPath has a needless %C; make it @{ work }@/machines/@{ node.name }@/ssh", strict=True)
 def test_the_shared_connection_to_a_machine_fits_into_a_socket_name_for_the_longest_names(tmp_path: Path) -> None:
     node = Node(name=f"{LONGEST}-200", address="192.168.56.210", role="worker", proxy=False, memory=512, cpus=1)
     socket = shared_socket(render("machines/ssh_config", work=f".work/{LONGEST}", node=node), node.name, tmp_path)
@@ -337,9 +336,6 @@ def test_nginx_takes_the_settings_at_their_edges(settings: dict[str, object], tm
     words_of_nginx(configuration(proxy_settings(**settings), ENDPOINTS)[0], tmp_path)
 
 
-@pytest.mark.xfail(
-    reason="`zone backends 64k` holds 63 endpoints and machines.count goes up to 200: make it 256k", strict=True
-)
 def test_nginx_takes_as_many_backends_as_there_can_be(tmp_path: Path) -> None:
     endpoints = [f"192.168.56.{number}:8080" for number in range(11, 211)]
     assert len(endpoints) == 200
