@@ -196,13 +196,13 @@ def _service_findings(seen: Observation) -> Iterator[Finding]:
         replicas = resource["inputs"]["mode"].get("replicated", {}).get("replicas")
         if replicas is not None and int(wanted) != int(replicas):
             yield Finding(f"service {name}", f"is scaled to {wanted} and should have {int(replicas)}", refresh=True)
-        elif int(running) < int(wanted):
+        elif key in changed:
+            yield Finding(f"service {name}", f"was changed by hand ({', '.join(changed[key])})", refresh=True)
+        if int(running) < int(wanted):
             words = "; ".join(f"{fault[1]}: {fault[2]}" for fault in seen.faults if fault[0].startswith(name))
             yield Finding(
                 f"service {name}", f"runs {running} of {wanted} tasks{': ' + words if words else ''}", again=()
             )
-        elif key in changed:
-            yield Finding(f"service {name}", f"was changed by hand ({', '.join(changed[key])})", refresh=True)
 
 
 def _changed_services() -> dict[str, list[str]]:

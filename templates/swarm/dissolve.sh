@@ -12,7 +12,8 @@ mkdir -p "$WORK"
 echo "$PPID" >"$WORK/leaving"
 mapfile -t nodes < <(peers)
 if manager=$(living_manager "${nodes[@]}"); then
-  on_node "$manager" remove_services </dev/null >/dev/null
+  LIMIT=20 on_node "$manager" remove_services </dev/null >/dev/null ||
+    say "$manager did not take all services away; they go with their nodes"
 else
   say "no manager answers; services go with their nodes"
 fi

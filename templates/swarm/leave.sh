@@ -21,7 +21,7 @@ missing() {
     awk '{ split($2, tasks, "/"); if (tasks[1] < tasks[2]) print "service " $1 " (" $2 ")" }'
 }
 
-whole() { lacking=$(on_node "$manager" missing "${others[@]}" </dev/null 2>&1) && [[ -z $lacking ]]; }
+whole() { lacking=$(on_node "$manager" missing "${others[@]}" </dev/null) && [[ -z $lacking ]]; }
 
 # drain NAME, on a manager: no new task there, and the ones there have ended, or 30 s have gone.
 drain() {
@@ -46,7 +46,8 @@ if ! manager_among_peers; then
     fail "is the last manager, and without it the swarm is lost; first have three managers (swarm.managers), or take the whole stack down: make down"
   fi
   say "no other manager answers; nobody to tell that this node leaves"
-  rm -f "$WORK/swarm"
+  # Others that merely sleep still have the swarm.
+  if [[ ! -e $WORK/complete ]] || ((${#others[@]} == 0)); then rm -f "$WORK/swarm"; fi
   exit 0
 fi
 

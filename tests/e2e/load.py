@@ -3,6 +3,7 @@
 import http.client
 import itertools
 import json
+import select
 import threading
 import time
 import urllib.parse
@@ -204,6 +205,8 @@ def _visit(visitor: Visitor, url: str, record: Record, pages: frozenset[bytes], 
     connection = http.client.HTTPConnection(place.netloc, timeout=ANSWER_SECONDS)
     try:
         while not stop.is_set() and record.now() < LONGEST_SECONDS and record.sent < MOST_REQUESTS:
+            if _has_hung_up(connection):
+                connection.close()
             answer = _ask(visitor, connection, place.path or "/", url, record, pages)
             record.answers.append(answer)
             if answer.error or not visitor.kept_alive:
@@ -211,6 +214,11 @@ def _visit(visitor: Visitor, url: str, record: Record, pages: frozenset[bytes], 
             stop.wait(PAUSE_SECONDS)
     finally:
         connection.close()
+
+
+def _has_hung_up(connection: http.client.HTTPConnection) -> bool:
+    """Whether the server has closed an idle connection: every client looks before it asks again, and takes a new one."""
+    return connection.sock is not None and bool(select.select([connection.sock], [], [], 0)[0])
 
 
 def _ask(

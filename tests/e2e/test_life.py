@@ -643,9 +643,9 @@ NODES_AND_FILES = (
 )
 MEMBERS_AND_SETTINGS = (
     Drift(
-        lambda site: site.on_node("core-01", "bash", "-c", f'rm -r "$(readlink -f {CONTENT}/current)"'),
-        r"content on core-01: release \w{12} was changed there",
-        ("content-core-01",),
+        lambda site: site.on_node("core-02", "bash", "-c", f'rm -r "$(readlink -f {CONTENT}/current)"'),
+        r"content on core-02: release \w{12} was changed there",
+        ("content-core-02",),
     ),
     Drift(
         lambda site: site.on_node("core-03", "rm", f"{PROXY}/current/nginx.conf"),
@@ -658,9 +658,9 @@ MEMBERS_AND_SETTINGS = (
         changed={"backend-service": "update"},
     ),
     Drift(
-        lambda site: remove_node(site, "core-02"),
-        "core-02: is in no swarm, or in another one",
-        ("swarm-core-02", "ready-core-02"),
+        lambda site: remove_node(site, "core-01"),
+        "core-01: is in no swarm, or in another one",
+        ("swarm-core-01", "ready-core-01"),
     ),
 )
 SERVICES = (

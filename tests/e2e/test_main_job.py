@@ -277,10 +277,8 @@ def test_without_any_backend_there_is_a_plain_page_and_it_mends_itself(running: 
     wait_until_whole(running)
 
 
-def test_a_proxy_setting_that_nginx_refuses_never_goes_live(running: Site) -> None:
-    live = {
-        node: running.on_node(node, "readlink", "/srv/swarm-site/proxy/current") for node in running.running("proxy")
-    }
+def test_a_proxy_setting_that_nginx_refuses_reaches_no_node(running: Site) -> None:
+    live = live_proxy_settings(running)
     before = running.containers("proxy")
     with running.watch("bad proxy setting", pages=[index(running).encode()]) as record:
         running.edit(PROXY_TEMPLATE, "  server_tokens off;", f"  {UNKNOWN_DIRECTIVE}")
@@ -290,17 +288,44 @@ def test_a_proxy_setting_that_nginx_refuses_never_goes_live(running: Site) -> No
         running.restore(PROXY_TEMPLATE)
         running.up()
         record.mark("mended")
-    for node in live:
-        assert f"{node}: the proxy configuration is refused, the one before stays live" in text
+    assert f"nginx refuses the configuration made from {PROXY_TEMPLATE}" in text
     assert 'unknown directive "no_such_directive"' in text
     assert "run again: make up" in text
-    assert {node: running.on_node(node, "readlink", "/srv/swarm-site/proxy/current") for node in live} == live
+    assert live_proxy_settings(running) == live
     assert running.containers("proxy") == before
     assert record.failed == 0, record
     assert running.preview() == {}
 
 
-def test_a_backend_setting_that_nginx_refuses_never_goes_live(running: Site) -> None:
+def test_a_proxy_setting_that_no_node_can_take_over_is_taken_back(running: Site) -> None:
+    live = live_proxy_settings(running)
+    before = running.containers("proxy")
+    with running.watch("impossible proxy setting", pages=[index(running).encode()]) as record:
+        running.edit(PROXY_TEMPLATE, "    listen ", "    listen 22;\n    listen ")
+        record.mark("up")
+        text = running.up(fails=True).text
+        record.mark("failed")
+        assert live_proxy_settings(running) == live
+        running.restore(PROXY_TEMPLATE)
+        running.up()
+        record.mark("mended")
+    for node in live:
+        assert f"{node}: the proxy configuration is refused, the one before stays live" in text
+    assert "bind() to 0.0.0.0:22 failed (98: Address already in use)" in text, "nginx's own words are missing"
+    assert "run again: make up" in text
+    assert live_proxy_settings(running) == live
+    assert running.containers("proxy") == before
+    assert record.failed == 0, record
+    assert running.preview() == {}
+
+
+def live_proxy_settings(site: Site) -> dict[str, str]:
+    """Which configuration each proxy's node has live."""
+    command = ["readlink", "/srv/swarm-site/proxy/current"]
+    return {node: site.on_node(node, *command).strip() for node in site.running("proxy")}
+
+
+def test_a_backend_setting_that_nginx_refuses_reaches_no_node(running: Site) -> None:
     before = running.containers("backend")
     with running.watch("bad backend setting", pages=[index(running).encode()]) as record:
         running.edit(BACKEND_TEMPLATE, "  server_tokens off;", f"  {UNKNOWN_DIRECTIVE}")
@@ -310,7 +335,8 @@ def test_a_backend_setting_that_nginx_refuses_never_goes_live(running: Site) -> 
         running.restore(BACKEND_TEMPLATE)
         running.up()
         record.mark("mended")
-    assert 'unknown directive "no_such_directive"' in text, "the cause is not named"
+    assert f"nginx refuses the configuration made from {BACKEND_TEMPLATE}" in text
+    assert 'unknown directive "no_such_directive"' in text
     assert "run again: make up" in text
     assert running.containers("backend") == before
     assert record.failed == 0, record
@@ -342,10 +368,12 @@ def test_a_node_that_can_not_start_a_container_fails_the_run_with_the_engines_wo
         wait_until("two backends", lambda: len(running.running("backend")) == 2)
         running.on_node(node, "chmod", "-x", "/usr/sbin/runc")
         record.mark("up")
-        text = running.up(fails=True).text
-        record.mark("failed")
-        assert "Drain" in running.members()[node], "a node that starts nothing was opened to tasks"
-        running.on_node(node, "chmod", "+x", "/usr/sbin/runc")
+        try:
+            text = running.up(fails=True).text
+            record.mark("failed")
+            assert "Drain" in running.members()[node], "a node that starts nothing was opened to tasks"
+        finally:
+            running.on_node(node, "chmod", "+x", "/usr/sbin/runc")
         running.up()
         record.mark("mended")
     assert f"{node}: can't start a container of localhost/site/nginx:" in text

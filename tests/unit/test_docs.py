@@ -31,9 +31,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def declared() -> dict[str, Any]:
     """What Pulumi.yaml says of the project's own keys."""
     config = yaml.safe_load((stack.ROOT / "Pulumi.yaml").read_text())["config"]
-    return {
-        key.removeprefix(f"{PACKAGE}:"): value for key, value in config.items() if not key.startswith("pulumi:")
-    }
+    return {key.removeprefix(f"{PACKAGE}:"): value for key, value in config.items() if not key.startswith("pulumi:")}
 
 
 def test_the_manual_in_both_files_is_what_the_models_say() -> None:
