@@ -16,10 +16,22 @@ fi
 printf '%s' "$VAGRANTFILE" >"$folder/Vagrantfile"
 printf '%s' "$SSH_CONFIG" >"$folder/ssh_config"
 
+vagrant_up() { (cd "$folder" && timeout --foreground 300 vagrant up --provider "$PROVIDER") </dev/null >>"$log" 2>&1 9>&-; }
+
+# Before it makes a container, Vagrant looks at all that are on this machine, and gives up when one of them, anybody's, goes
+# away meanwhile.
+overtaken() {
+  tail -n 10 "$log" | grep -q 'No such object' && ! docker container inspect "swarm-site-$STACK-$NODE" >/dev/null 2>&1
+}
+
 say "vagrant up (log: $log)"
-(cd "$folder" && timeout --foreground 300 vagrant up --provider "$PROVIDER") </dev/null >>"$log" 2>&1 9>&- ||
-  fail "vagrant up failed: $(tail -n 15 "$log")
+for try in 1 2 3 4 5; do
+  if vagrant_up; then break; fi
+  if ((try == 5)) || ! overtaken; then
+    fail "vagrant up failed: $(tail -n 15 "$log")
 log: $log; run again: make up"
+  fi
+done
 
 docker_answers() { on_node "$NODE" docker info </dev/null >>"$log" 2>&1; }
 wait_for 90 "Docker" docker_answers || fail "Docker did not answer within 90 s; log: $log; look at it: make ssh NODE=$NODE"

@@ -21,7 +21,7 @@ missing() {
     awk '{ split($2, tasks, "/"); if (tasks[1] < tasks[2]) print "service " $1 " (" $2 ")" }'
 }
 
-whole() { lacking=$(on_node "$manager" missing "${others[@]}" </dev/null) && [[ -z $lacking ]]; }
+whole() { lacking=$(on_node "$manager" missing "${staying[@]}" </dev/null) && [[ -z $lacking ]]; }
 
 # drain NAME, on a manager: no new task there, and the ones there have ended, or 30 s have gone.
 drain() {
@@ -40,6 +40,8 @@ if [[ -e $WORK/leaving && $(cat "$WORK/leaving") == "$PPID" ]]; then
 fi
 take_lock "$WORK/locks/leave" 1800
 mapfile -t others < <(peers)
+# A node whose leave was cut off stays drained until it goes on with it, or is opened again: nobody waits for it.
+mapfile -t staying < <(peers | while read -r name; do [[ -e $WORK/locks/leaving-$name ]] || echo "$name"; done)
 
 if ! manager_among_peers; then
   if [[ -e $WORK/complete ]] && living_manager "$NODE" >/dev/null; then
@@ -57,6 +59,7 @@ if answers "$NODE"; then alive=yes; else say "does not answer; its entry is take
 if [[ $alive && -e $WORK/complete ]]; then
   wait_for 300 "all others to be whole" whole ||
     fail "can't leave: after 300 s these are not whole: ${lacking//$'\n'/, }; run: make status"
+  touch "$WORK/locks/leaving-$NODE"
   on_node "$manager" drain "$NODE" </dev/null
 fi
 if [[ $alive ]]; then
@@ -65,4 +68,5 @@ if [[ $alive ]]; then
 fi
 on_node "$manager" remove_entries "$NODE" </dev/null ||
   fail "left, but its entry is still in the swarm; look: make ssh NODE=$manager, then docker node ls"
+rm -f "$WORK/locks/leaving-$NODE"
 say "left after $SECONDS s"

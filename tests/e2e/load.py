@@ -217,7 +217,7 @@ def _visit(visitor: Visitor, url: str, record: Record, pages: frozenset[bytes], 
 
 
 def _has_hung_up(connection: http.client.HTTPConnection) -> bool:
-    """Whether the server has closed an idle connection: every client looks before it asks again, and takes a new one."""
+    """Whether the server has closed an idle connection: any client looks before it asks again, and takes a new one."""
     return connection.sock is not None and bool(select.select([connection.sock], [], [], 0)[0])
 
 

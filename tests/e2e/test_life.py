@@ -39,6 +39,8 @@ CLOSED = "Remote end closed connection without response"
 MORE_MEMORY = 32
 EXTRA_SECONDS = 20
 """What a dead node may cost an `up`."""
+FORM_AGAIN_SECONDS = 10
+"""How long nobody may be served while the last manager forms the swarm again."""
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
@@ -499,7 +501,8 @@ def test_nobody_waits_for_a_dead_first_manager_and_nobody_sees_old_content_when_
     assert seen == [new], f"a backend served old content, such as {old!r}"
     assert done(text) == {f"content-{dead}": "update"}
     assert_steady(trio)
-    assert seconds - usual <= EXTRA_SECONDS, f"{usual:.1f} s with all nodes, {seconds:.1f} s with a dead one"
+    # A busy machine is slow at everything.
+    assert seconds <= EXTRA_SECONDS + 2 * usual, f"{usual:.1f} s with all nodes, {seconds:.1f} s with a dead one"
 
 
 def timed_change(site: Site, word: str) -> tuple[float, str]:
@@ -570,17 +573,23 @@ def test_two_of_three_managers_gone_for_good_and_the_survivor_forms_the_swarm_ag
     gone = [node for node in trio.nodes if node != survivor]
     services = trio.on_node(survivor, "docker", "service", "ls", "-q").split()
 
-    with watched(trio, "quorum lost", survivor):
+    with trio.watch("quorum lost", survivor, pages=[index(trio).encode()]) as record:
+        wait_until("answers for everybody", record.goes_on)
         docker("rm", "-f", *map(trio.container, gone))
         document = status(trio)
         assert document["code"] in (1, 2)
         assert {finding["part"] for finding in document["findings"]} >= {"swarm", *gone}
+        record.mark("repair")
         text = repair(trio, fails=True)
-        assert f"the quorum is lost; {survivor} forms the swarm again" in text
+        record.mark("formed again")
+        wait_until("answers for everybody", record.goes_on)
+    # The only backend that is left may be started anew with the swarm.
+    assert record.longest_gap <= FORM_AGAIN_SECONDS, record
+    assert f"the quorum is lost; {survivor} forms the swarm again" in text
+    assert entries(trio) == [survivor]
+    with watched(trio, "two made anew", survivor):
         for node in gone:
             assert f"make repair NODE={node}" in text
-        assert entries(trio) == [survivor]
-        for node in gone:
             repair(trio, node, fails=node != gone[-1])
         wait_until_whole(trio)
     assert trio.on_node(survivor, "docker", "service", "ls", "-q").split() == services
@@ -606,6 +615,13 @@ def remove_node(site: Site, node: str) -> None:
     site.on_node(other, "docker", "node", "demote", node)
     wait_until("the demotion", lambda: node not in managers(site))
     site.on_node(other, "docker", "node", "rm", "--force", node)
+
+
+def change_service(site: Site, service: str) -> None:
+    """Give a service a variable, and wait until its tasks have it: what fails in between would take it back."""
+    site.swarm("service", "update", "--detach", "--env-add", "X=1", service)
+    words = ("service", "inspect", "-f", "{{.UpdateStatus.State}}", service)
+    wait_until("the change of the service", lambda: site.swarm(*words).strip() == "completed")
 
 
 def remove_image(site: Site, node: str) -> None:
@@ -653,7 +669,7 @@ MEMBERS_AND_SETTINGS = (
         ("proxy-core-03",),
     ),
     Drift(
-        lambda site: site.swarm("service", "update", "--detach", "--env-add", "X=1", "backend"),
+        lambda site: change_service(site, "backend"),
         r"service backend: was changed by hand \(.*env.*\)",
         changed={"backend-service": "update"},
     ),
