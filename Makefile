@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 # Two targets at once would work on the same stack.
 .NOTPARALLEL:
-.PHONY: help up check e2e chaos preview down status repair ssh logs env bench docs fmt lock
+.PHONY: help up check e2e life chaos preview down status repair ssh logs env bench docs fmt lock
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9]+):.* ## (.*)/\1\t\2/p' Makefile | expand -t 10
@@ -19,11 +19,14 @@ up: ## everything that is missing, then the stack; ends with the url and the pag
 check: ## everything that is missing, then format, lint, types and the fast tests
 	@tools/check
 
-e2e: ## the real engine on real nodes, start to end (TARGET=docker, virtualbox, libvirt)
+e2e: ## the real engine on real nodes, start to end (TARGET=docker)
 	@tools/e2e
 
+life: ## machines rebuilt, added, removed, dead, returned and changed by hand, on real nodes: half an hour
+	@SELECT=life tools/e2e
+
 chaos: ## cuts up, rebuild and down off at N random moments each, and goes on (make chaos N=20 SEED=1)
-	@CHAOS_N="$(or $(N),20)" CHAOS_SEED="$(SEED)" tools/e2e -s -k test_chaos
+	@CHAOS_N="$(or $(N),20)" CHAOS_SEED="$(SEED)" SELECT=life tools/e2e -s -k test_chaos
 
 preview: ## what `make up` would change; needs no Docker and no node
 	@tools/setup preview && . ./.env && pulumi preview --diff --stack "$$STACK"

@@ -16,7 +16,7 @@ import pytest
 
 from tests.e2e.site import PROJECT, UP_SECONDS, Background, Site, docker, fetch, wait_until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.life]
 
 ROUNDS = int(os.environ.get("CHAOS_N") or 2)
 SEED = os.environ.get("CHAOS_SEED") or str(secrets.randbelow(10**6))

@@ -23,7 +23,7 @@ import yaml
 from tests.e2e.load import EVERYBODY, Record
 from tests.e2e.site import CONTENT, NODE_SECONDS, PROJECT, UP_SECONDS, Site, docker, fetch, wait_until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.life]
 
 INDEX = "site/index.html"
 PROXY = "/srv/swarm-site/proxy"

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.site import ROOT, UP_SECONDS, Site, docker, fetch, wait_until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.life]
 
 INDEX = "site/index.html"
 
