@@ -24,15 +24,16 @@ taken_over() {
 
 # change STATE URL, on the node: the configuration on stdin.
 change() {
-  local root=/srv/swarm-site/proxy before
+  local root=/srv/swarm-site/proxy before since
   umask 022
   mkdir -p "$root/releases/$1"
   cd "$root"
   cat >"releases/$1/nginx.conf"
   before=$(readlink current || true)
+  since=$(date +%s)
   make_live "releases/$1"
   if [[ -n $(proxies --filter health=healthy) ]] && ! taken_over "$1" "$2"; then
-    proxies | xargs -r -n 1 docker logs --tail 200 2>&1 | grep -E '\[(emerg|alert|crit)\]' | tail -n 5 >&2 || true
+    proxies | xargs -r -n 1 docker logs --since "$since" 2>&1 | grep -E '\[(emerg|alert|crit)\]' | tail -n 5 >&2 || true
     [[ -z $before ]] || make_live "$before"
     echo "nginx did not take it over" >&2
     exit 1
