@@ -1333,7 +1333,7 @@ NO_PROXY = Answer("core-01: docker ps -q --filter label=swarm-site.part=proxy*")
 PROXY_RUNS = [
     Answer("core-01: docker ps -q --filter label=swarm-site.part=proxy*", "c1\n"),
     Answer("core-01: docker kill -s HUP c1"),
-    Answer("core-01: docker logs --tail 200 c1", "nothing of interest\n[emerg] bind() failed\n"),
+    Answer("core-01: docker logs --since * c1", "nothing of interest\n[emerg] bind() failed\n"),
 ]
 
 
