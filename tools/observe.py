@@ -199,7 +199,8 @@ def _service_findings(seen: Observation) -> Iterator[Finding]:
         elif key in changed:
             yield Finding(f"service {name}", f"was changed by hand ({', '.join(changed[key])})", refresh=True)
         if int(running) < int(wanted):
-            words = "; ".join(f"{fault[1]}: {fault[2]}" for fault in seen.faults if fault[0].startswith(name))
+            faults = [f"{fault[1]}: {fault[2]}" for fault in seen.faults if fault[0].startswith(name)]
+            words = "; ".join(faults[:3])
             yield Finding(
                 f"service {name}", f"runs {running} of {wanted} tasks{': ' + words if words else ''}", again=()
             )

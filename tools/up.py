@@ -37,7 +37,8 @@ def up() -> int:
         raise ToolError("the stack is not up; what failed is said above; put it right and run again: make up")
     for entry in stack.nodes():  # today's: one that was behind may have gone for good
         if entry.name in behind:
-            stack.run_again(f"ready-{entry.name}")
+            for step in ("nginx-image", "ready"):  # a node that can't start a container is not opened
+                stack.run_again(f"{step}-{entry.name}")
     for name in dead:
         print(f"{name} is dead: it is drained, and what it missed waits for it; then run: make up")
     # The tasks of machines that were just started take a moment.

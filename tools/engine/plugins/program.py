@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import runpy
 import sys
+import threading
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,10 +27,19 @@ except ImportError as error:
 
 ERROR_WAS_SHOWN = 32
 THREADS_PER_OPERATION = 4
+PARENT_POLL_SECONDS = 0.2
+
+
+def end_with(parent: int) -> None:
+    """Ends this process when its language host is gone: a killed one ends nobody."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_POLL_SECONDS)
+    os._exit(1)
 
 
 def main(settings_json: str, program: str) -> int:
     """Runs the program against the engine and returns the exit status."""
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     settings = pulumi.runtime.Settings(**json.loads(settings_json))
     pulumi.runtime.set_all_config(pulumi.runtime.get_config_env(), pulumi.runtime.get_config_secret_keys_env())
     pulumi.runtime.configure(settings)
