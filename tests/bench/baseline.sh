@@ -44,6 +44,7 @@ up() {
   mkdir -- "$FOLDER/authorized_keys" "$FOLDER/machines"
   ssh-keygen -q -t ed25519 -N '' -C baseline -f "$FOLDER/key" </dev/null
   install -m 644 "$FOLDER/key.pub" "$FOLDER/authorized_keys/vagrant"
+  docker network create --subnet "$NETWORK.0/24" "swarm-site-$STACK" >/dev/null
 
   for node in "${NODES[@]}"; do
     prepare "$node" &
@@ -245,9 +246,7 @@ down() {
   # Where this was cut off, Vagrant may not know of them.
   for container in $(docker ps -aq --filter "label=swarm-site.stack=$STACK"); do docker rm -fv "$container" >/dev/null; done
   for node in "${NODES[@]}"; do docker volume rm -f "swarm-site-$STACK-$node" >/dev/null; done
-  if docker network inspect "vagrant_network_$NETWORK.0/24" >/dev/null 2>&1; then
-    docker network rm "vagrant_network_$NETWORK.0/24" >/dev/null
-  fi
+  if docker network inspect "swarm-site-$STACK" >/dev/null 2>&1; then docker network rm "swarm-site-$STACK" >/dev/null; fi
   rm -rf -- "$FOLDER"
 }
 
