@@ -71,7 +71,7 @@ class Backend(pulumi.ComponentResource):
         configuration = docker.ServiceConfig(
             f"{name}-nginx",
             data_raw=text,
-            opts=self._on_cluster(args, checked),
+            opts=self._on_cluster(args, [args.cluster, checked]),  # a manager keeps it, and nginx accepts it
         )
         self.service = docker.Service(
             f"{name}-service",
@@ -88,21 +88,21 @@ class Backend(pulumi.ComponentResource):
             update_config={**policy, "failure_action": "rollback"},
             rollback_config={**policy, "failure_action": "pause", "monitor": "1s"},
             converge_config={"delay": "1s", "timeout": "90s"},
-            opts=self._on_cluster(args, delete_before_replace=True),
+            # A task needs a node that has all it needs.
+            opts=self._on_cluster(args, [args.cluster, *args.ready], delete_before_replace=True),
         )
         self.endpoints = pulumi.Output.from_input([f"{node.address}:{args.port}" for node in args.nodes])
         self.register_outputs({"endpoints": self.endpoints})
 
     def _on_cluster(
-        self, args: BackendArgs, *after: pulumi.Resource, delete_before_replace: bool | None = None
+        self, args: BackendArgs, after: Sequence[pulumi.Resource], delete_before_replace: bool | None = None
     ) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(
             parent=self,
             provider=args.provider,
             deleted_with=args.cluster,
             delete_before_replace=delete_before_replace,
-            # A service needs a manager, and a task a node that has all it needs.
-            depends_on=[args.cluster, *args.ready, *after],
+            depends_on=after,
         )
 
     def _container(

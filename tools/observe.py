@@ -59,7 +59,7 @@ class Observation:
 def observe() -> Observation:
     """Ask every node and a manager, side by side and bounded, and compare with the state."""
     known = stack.resources()
-    outputs = known.get(f"{stack.PROJECT}-{stack.STACK}", {}).get("outputs", {})
+    outputs = stack.outputs()
     entries = [
         NodeEntry(name=name, address=node["address"], role=node["role"])
         for name, node in sorted(outputs.get("nodes", {}).items())

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,11 +123,26 @@ def pulumi_json(*arguments: str) -> Any:
 
 def resources() -> Resources:
     """The resources of the stack's state by name."""
-    return _by_name(pulumi_json("stack", "export"))
+    return _by_name(_deployment())
 
 
-def _by_name(state: Any) -> Resources:
-    return {resource["urn"].split("::")[-1]: resource for resource in state["deployment"].get("resources", [])}
+def outputs() -> Mapping[str, Any]:
+    """The outputs of the stack; none if it never came up."""
+    outputs: Mapping[str, Any] = resources().get(f"{PROJECT}-{STACK}", {}).get("outputs", {})
+    return outputs
+
+
+def _by_name(deployment: Any) -> Resources:
+    return {resource["urn"].split("::")[-1]: resource for resource in deployment.get("resources", [])}
+
+
+def _deployment() -> Any:
+    """The stack's state; read from its file where it has one, for the engine takes a while to start."""
+    for folder in backend_folder():
+        with contextlib.suppress(FileNotFoundError):
+            state = json.loads((folder / "stacks" / PROJECT / f"{STACK}.json").read_text())
+            return state["checkpoint"]["latest"] or {}
+    return pulumi_json("stack", "export")["deployment"]
 
 
 def run_again(name: str) -> None:
@@ -173,8 +188,10 @@ def recover() -> Resources:
                 f"stack {STACK} is being changed by process {lock['pid']} of {lock['username']} on {lock['hostname']} "
                 f"since {lock['timestamp']}; wait for it, or end it, then run this again"
             )
-    state = pulumi_json("stack", "export")
-    if state["deployment"].pop("pending_operations", None):
+    deployment = _deployment()
+    if deployment.get("pending_operations"):
+        state = pulumi_json("stack", "export")
+        del state["deployment"]["pending_operations"]
         subprocess.run(
             ["pulumi", "stack", "import", "--stack", STACK],
             input=json.dumps(state),
@@ -183,7 +200,7 @@ def recover() -> Resources:
             capture_output=True,
         )
         print("the last run was cut off; what it was doing is done again")
-    return _by_name(state)
+    return _by_name(deployment)
 
 
 def backend_folder() -> Iterator[Path]:

@@ -42,7 +42,7 @@ def up() -> int:
     for name in dead:
         print(f"{name} is dead: it is drained, and what it missed waits for it; then run: make up")
     # The tasks of machines that were just started take a moment.
-    show_page(stack.pulumi_json("stack", "output", "--json")["url"], START_SECONDS if started else 0)
+    show_page(stack.outputs()["url"], START_SECONDS if started else 0)
     print(f"up after {stack.since(begin)}")
     return 0
 

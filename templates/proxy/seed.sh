@@ -15,7 +15,7 @@ install_seed() {
 
 live=/srv/swarm-site/proxy/current/nginx.conf
 if on_node "$NODE" test -e "$live" </dev/null; then exit 0; fi
-for peer in $(peers); do
+for peer in $(if [[ -e $WORK/complete ]]; then peers; fi); do
   if made "$peer" && text=$(LIMIT=5 on_node "$peer" cat "$live" </dev/null 2>/dev/null); then
     on_node "$NODE" install_seed <<<"$text"
     say "begins with the proxy configuration of $peer"

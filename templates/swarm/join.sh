@@ -51,15 +51,16 @@ case $state:$ROLE:$manages in
 esac
 
 own="\"ListenAddr\":\"$NODE_ADDRESS:2377\",\"AdvertiseAddr\":\"$NODE_ADDRESS\",\"DataPathAddr\":\"$NODE_ADDRESS\",\"Availability\":\"drain\""
-if [[ ! -e $WORK/swarm ]] && ! manager_among_peers; then
-  if [[ $NODE == "$(awk 'NR == 1 { print $1 }' "$WORK/nodes")" ]]; then
-    swarm_request init "{$own}"
-    note_swarm
-    say "started the swarm"
-    exit 0
-  fi
-  wait_for 180 "the first node to start the swarm" test -e "$WORK/swarm" ||
-    fail "the first node has not started the swarm within 180 s; run again: make up"
+first=$(awk 'NR == 1 { print $1 }' "$WORK/nodes")
+if [[ ! -e $WORK/swarm && $NODE == "$first" ]] && ! manager_among_peers; then
+  swarm_request init "{$own}"
+  note_swarm
+  say "started the swarm"
+  exit 0
+fi
+if [[ ! -e $WORK/swarm && $NODE != "$first" ]] && { [[ ! -e $WORK/complete ]] || ! manager_among_peers; }; then
+  wait_for 180 "$first to start the swarm" test -e "$WORK/swarm" ||
+    fail "$first has not started the swarm within 180 s; run again: make up"
 fi
 wait_for 30 "a manager of the swarm" manager_among_peers ||
   fail "none of the swarm's managers answers, so nobody can let this node in; run: make repair"

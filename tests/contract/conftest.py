@@ -33,7 +33,7 @@ def bundled_stage(engine: str, tmp_path_factory: pytest.TempPathFactory) -> NewS
     for name, version in VERSIONS.items():
         launcher = home / "plugins" / f"resource-{name}-v{version}" / f"pulumi-resource-{name}"
         launcher.parent.mkdir(parents=True)
-        words = shlex.join([sys.executable, "-E", "-s", str(PLUGINS / f"{name}.py")])
+        words = shlex.join([sys.executable, "-E", "-s", str(PLUGINS / "start.py"), name])
         launcher.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
         launcher.chmod(0o755)
     return copies("raw", tmp_path_factory.mktemp("bundled"), home)

@@ -31,7 +31,7 @@ class Plugin:
     @contextmanager
     def running(cls, name: str, environment: Mapping[str, str] | None = None) -> Iterator["Plugin"]:
         """Starts a plugin and ends it afterwards."""
-        arguments = [sys.executable, "-E", "-s", str(PLUGINS / f"{name}.py"), NO_ENGINE]
+        arguments = [sys.executable, "-E", "-s", str(PLUGINS / "start.py"), name, NO_ENGINE]
         with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment or os.environ, text=True) as process:
             try:
                 assert process.stdout

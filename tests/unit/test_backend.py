@@ -129,7 +129,14 @@ def test_both_go_to_the_swarms_manager_and_vanish_with_the_cluster() -> None:
     for name in ("backend-nginx", "backend-service"):
         assert result[name].provider == "manager"
         assert result[name].deleted_with == "cluster"
-        assert result[name].dependencies >= {"cluster", "ready-core-01", "ready-core-02"}
+        assert "cluster" in result[name].dependencies
+
+
+def test_a_task_waits_until_all_nodes_are_ready_and_its_configuration_does_not() -> None:
+    result = made()
+    ready = {"ready-core-01", "ready-core-02"}
+    assert result["backend-service"].dependencies >= ready
+    assert not result["backend-nginx"].dependencies & ready
 
 
 def test_a_service_of_a_fixed_name_goes_before_its_successor_and_a_configuration_does_not() -> None:

@@ -1015,11 +1015,23 @@ def test_a_second_swarm_is_never_started_beside_one_that_does_not_answer(fresh: 
     assert not (fresh.stubs / "bodies").exists()
 
 
+def test_a_node_whose_cluster_is_complete_does_not_wait_for_a_swarm_that_a_peer_manages(fresh: World) -> None:
+    (fresh.work / "complete").touch()
+    fresh.plan(
+        Answer(f"core-02: {STATE}", "inactive false \n"),
+        *manages("core-03"),
+        no_manager("core-01"),
+        *entries("core-03", ""),
+        Answer("core-03: docker swarm join-token -q manager", f"{TOKEN}\n"),
+    )
+    assert "joined through core-03" in succeeded(join(fresh, "core-02"))
+
+
 def test_a_node_that_is_not_the_first_waits_for_a_swarm_and_gives_up_with_a_sentence(fresh: World) -> None:
     fresh.plan(Answer(f"core-02: {STATE}", "inactive false \n"), no_manager("core-01"), no_manager("core-03"))
     done = join(fresh, "core-02")
-    assert refused(done) == "core-02: the first node has not started the swarm within 180 s; run again: make up\n"
-    assert "core-02: waiting for the first node to start the swarm, " in done.stdout
+    assert refused(done) == "core-02: core-01 has not started the swarm within 180 s; run again: make up\n"
+    assert "core-02: waiting for core-01 to start the swarm, " in done.stdout
 
 
 def test_a_node_that_does_not_answer_ends_a_join_with_the_words_of_ssh(fresh: World) -> None:
@@ -1066,19 +1078,27 @@ def test_when_the_cluster_goes_its_services_go_and_the_leaves_of_this_run_know(t
 READY = {"NODE": "core-03", "PROXY": "true"}
 
 
-@pytest.mark.parametrize("manager", ["core-03", "core-01"])
-def test_a_node_is_opened_through_a_manager_be_it_itself(trio: World, manager: str) -> None:
-    trio.plan(*manages(manager), no_manager("core-03"))
+OPEN = "docker node update --availability active --label-add swarm-site.proxy=true core-03"
+NO_MANAGER = "This node is not a swarm manager."
+
+
+def test_a_manager_is_opened_by_itself(trio: World) -> None:
+    trio.plan(Answer(f"core-03: {OPEN}"))
     assert "ready after" in succeeded(trio.script("swarm/ready.sh", **READY))
-    assert orders(trio) == [
-        f"{manager}: docker node update --availability active --label-add swarm-site.proxy=true core-03"
-    ]
+    assert orders(trio) == [f"core-03: {OPEN}"]
 
 
-def test_without_a_manager_no_node_is_opened(trio: World) -> None:
-    trio.plan(*(no_manager(f"core-0{number}") for number in (1, 2, 3)))
+def test_a_worker_is_opened_by_the_first_manager_that_answers(trio: World) -> None:
+    trio.kill("core-01")
+    trio.plan(Answer(f"core-03: {OPEN}", f"{NO_MANAGER}\n", status=1), Answer(f"core-02: {OPEN}"))
+    assert "ready after" in succeeded(trio.script("swarm/ready.sh", **READY))
+    assert orders(trio) == [f"core-03: {OPEN}", f"core-02: {OPEN}"]
+
+
+def test_without_a_manager_no_node_is_opened_and_the_last_words_are_shown(trio: World) -> None:
+    trio.plan(*(Answer(f"core-0{number}: {OPEN}", f"{NO_MANAGER}\n", status=1) for number in (1, 2, 3)))
     assert refused(trio.script("swarm/ready.sh", **READY)) == (
-        "core-03: no manager answers to open this node; run: make status\n"
+        f"core-03: no manager opens this node ({NO_MANAGER}); run: make status\n"
     )
 
 
@@ -1315,11 +1335,17 @@ def test_a_proxys_node_begins_with_a_plain_page_where_no_peer_has_more(rooted: R
 
 
 def test_a_proxys_node_begins_with_what_its_peers_serve(rooted: Rooted) -> None:
+    (rooted.world.work / "complete").touch()
     rooted.world.kill("core-02")
     give_configuration(rooted, "core-03", "http {\n  # of a peer\n}\n")
     words = succeeded(rooted.script("proxy/seed.sh", **SEED))
     assert words == "core-01: begins with the proxy configuration of core-03\n"
     assert "of a peer" in live(rooted).read_text()
+
+
+def test_before_the_cluster_is_complete_no_peer_is_asked(rooted: Rooted) -> None:
+    give_configuration(rooted, "core-03", "http {\n  # of a peer\n}\n")
+    assert succeeded(rooted.script("proxy/seed.sh", **SEED)) == "core-01: begins with a plain 502 page\n"
 
 
 def test_a_proxys_node_that_has_a_configuration_keeps_it(rooted: Rooted) -> None:
