@@ -49,11 +49,12 @@ class Machines(pulumi.ComponentResource):
     def __init__(self, name: str, args: MachinesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(f"{PACKAGE}:index:Machines", name, None, opts)
         box = f"localhost/site/node:{folder_hash(BOX_RECIPE)[:12]}"
-        common = {"WORK": args.work, "STACK": args.stack}
+        common = {"WORK": args.work, "STACK": args.stack, "PROVIDER": args.provider}
         workshop = remote.run(
             f"{name}-workshop",
             create="machines/workshop.sh",
             delete="machines/sweep.sh",
+            values={"provider": args.provider},
             environment={
                 **common,
                 "NETWORK": str(args.network),
@@ -104,15 +105,20 @@ class Machines(pulumi.ComponentResource):
         after: Sequence[pulumi.Resource],
     ) -> command.local.Command:
         vagrantfile = render(
-            "machines/Vagrantfile", stack=args.stack, node=node, box=box, prefix_length=args.network.prefixlen
+            "machines/Vagrantfile",
+            provider=args.provider,
+            stack=args.stack,
+            node=node,
+            box=box,
+            prefix_length=args.network.prefixlen,
         )
         return remote.run(
             f"{name}-{node.name}",
             create="machines/create.sh",
             delete="machines/delete.sh",
+            values={"provider": args.provider},
             environment={
                 **common,
-                "PROVIDER": args.provider,
                 "VAGRANTFILE": vagrantfile,
                 "SSH_CONFIG": render("machines/ssh_config", work=args.work, node=node),
             },

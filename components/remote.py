@@ -13,6 +13,7 @@ def run(
     *,
     create: str,
     delete: str | None = None,
+    values: Mapping[str, object] | None = None,
     environment: Mapping[str, pulumi.Input[str]],
     triggers: Sequence[pulumi.Input[str]] = (),
     minutes: int,
@@ -28,13 +29,15 @@ def run(
         name: the resource's name.
         create: template of the script that makes it, and makes it again when any input changes.
         delete: template of the script that takes it away; without one, nothing is to be taken away.
+        values: what the templates name, and what they include by it.
         environment: the scripts' inputs. A changed value runs `create` again.
         triggers: identities; a changed one takes the old thing away first, then makes the new one.
         minutes: how long each script may take.
         node: the node that the scripts work on, if it is one.
         opts: parent, dependencies.
     """
-    texts = {"CREATE_SCRIPT": render(create)} | ({"DELETE_SCRIPT": render(delete)} if delete else {})
+    scripts = {"CREATE_SCRIPT": create} | ({"DELETE_SCRIPT": delete} if delete else {})
+    texts = {key: render(script, **(values or {})) for key, script in scripts.items()}
     return command.local.Command(
         name,
         create=f'exec bash -c "$CREATE_SCRIPT" {create}',

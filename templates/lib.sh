@@ -8,6 +8,14 @@ fail() {
   exit 1
 }
 
+# need TOOL…: each of them is installed on this machine.
+need() {
+  local tool
+  for tool; do
+    command -v "$tool" >/dev/null || fail "$tool is not installed; run: tools/setup up"
+  done
+}
+
 # quote TEXT: TEXT as one word of any POSIX shell.
 quote() { printf "'%s'" "${1//\'/\'\\\'\'}"; }
 

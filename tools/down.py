@@ -6,7 +6,6 @@ import subprocess
 import time
 from pathlib import Path
 
-from components.rendering import render
 from tools import stack
 from tools.stack import ToolError
 
@@ -15,22 +14,17 @@ def down() -> int:
     """Destroy the stack, sweep what no resource knew, forget the stack."""
     begin = time.monotonic()
     stack.recover()
+    provider = stack.provider()  # it is noted in the folder that goes
     if stack.pulumi("destroy", "--yes", "--skip-preview", "--suppress-outputs") != 0:
         raise ToolError("the stack is not gone; what failed is said above; put it right and run again: make down")
-    sweep()
+    swept = stack.script("machines/sweep.sh", provider)
+    print(swept.stdout, end="")
+    if swept.returncode != 0:
+        raise ToolError("something of the stack is left; what failed is said above; run again: make down")
     forget()
     subprocess.run(["tools/setup", "stop-daemon"], check=True)
     print(f"down after {stack.since(begin)}; nothing of stack {stack.STACK} is left")
     return 0
-
-
-def sweep() -> None:
-    """Take away what a run that was killed before its first resource left behind."""
-    script = render("machines/sweep.sh")
-    environment = os.environ | {"WORK": str(stack.WORK), "STACK": stack.STACK}
-    done = subprocess.run(["bash", "-c", script, "sweep"], env=environment, stdin=subprocess.DEVNULL, check=False)
-    if done.returncode != 0:
-        raise ToolError("something of the stack is left; what failed is said above; run again: make down")
 
 
 def forget() -> None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from components.rendering import render
+
 PROJECT = "swarm-site"
 ROOT = Path(__file__).resolve().parent.parent
 STACK = os.environ.get("STACK") or "dev"
@@ -56,6 +58,34 @@ def nodes() -> list[NodeEntry]:
     with contextlib.suppress(FileNotFoundError):
         return [NodeEntry(*line.split()) for line in (WORK / "nodes").read_text().splitlines() if line]
     return []
+
+
+def provider() -> str:
+    """The provider of the stack's machines, as the workshop has noted it; `docker` where it has noted none."""
+    with contextlib.suppress(FileNotFoundError):
+        return (WORK / "provider").read_text().strip()
+    return "docker"
+
+
+def script(template: str, made_by: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of the stack's machines on this machine.
+
+    Args:
+        template: the script's path below `templates/`.
+        made_by: the machines' provider.
+        environment: its inputs beside WORK and STACK.
+
+    Returns:
+        The finished process; its errors went to this terminal.
+    """
+    return subprocess.run(
+        ["bash", "-c", render(template, provider=made_by), template],
+        env=os.environ | {"WORK": str(WORK), "STACK": STACK} | environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
 
 
 def on_node(

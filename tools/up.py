@@ -77,32 +77,22 @@ def wake(entries: Sequence[NodeEntry]) -> tuple[list[str], list[NodeEntry]]:
 
 def start(entry: NodeEntry) -> bool:
     """Start a machine that exists and is stopped."""
-    if not runs(entry.name, "false"):
+    if power(entry.name, "state").stdout != "off\n":
         return False
-    print(f"{entry.name} was stopped; starting it")
-    return docker("start", container(entry.name)).returncode == 0
+    print(f"{entry.name} was stopped; starting it", flush=True)
+    return power(entry.name, "start").returncode == 0
 
 
 def switch_off(name: str) -> None:
     """Switch a dead machine off that still runs: cut off or hung, it would serve old content when it returns."""
-    if runs(name, "true"):
-        print(f"{name} runs and gives no sign; it is switched off, and the next make up starts it")
-        docker("kill", container(name))
+    if power(name, "state").stdout == "on\n":
+        print(f"{name} runs and gives no sign; it is switched off, and the next make up starts it", flush=True)
+        power(name, "off")
 
 
-def container(name: str) -> str:
-    """The container that is a node's machine."""
-    return f"{stack.PROJECT}-{stack.STACK}-{name}"
-
-
-def runs(name: str, answer: str) -> bool:
-    """Whether Docker's answer to the question if a machine runs is this one; for a machine that is gone, it is none."""
-    return docker("container", "inspect", "-f", "{{.State.Running}}", container(name)).stdout.strip() == answer
-
-
-def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run docker on this machine."""
-    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+def power(name: str, wish: str) -> subprocess.CompletedProcess[str]:
+    """Ask the provider for a machine's `state` (on, off or none), to `start` it or to switch it `off`."""
+    return stack.script("machines/power.sh", stack.provider(), NODE=name, WISH=wish)
 
 
 def take_away_lost_services(manager: str, resources: Resources) -> None:

@@ -1,5 +1,5 @@
 @% include "lib.sh" %@
-@% include "machines/docker.sh" %@
+@% include "machines/" ~ provider ~ ".sh" %@
 # Takes one machine away. Inputs: WORK, STACK, NODE.
 
 mkdir -p "$WORK/locks"

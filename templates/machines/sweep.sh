@@ -1,5 +1,5 @@
 @% include "lib.sh" %@
-@% include "machines/docker.sh" %@
+@% include "machines/" ~ provider ~ ".sh" %@
 # Takes the stack's folder away, and every machine in it that no other resource took away.
 # Inputs: WORK, STACK.
 
@@ -9,11 +9,11 @@ for folder in "$WORK"/machines/*/; do
   say "left over, taken away"
   remove_machine "$NODE"
 done
-for name in $(docker ps -a --filter "label=swarm-site.stack=$STACK" --format '{{.Label "swarm-site.node"}}'); do
+for name in $(left_over); do
   NODE=$name
   say "left over without a folder, taken away"
   remove_machine "$name"
 done
-if docker network inspect "swarm-site-$STACK" >/dev/null 2>&1; then docker network rm "swarm-site-$STACK" >/dev/null; fi
+remove_network
 if [[ -e $WORK/ssh_config ]]; then ssh -F "$WORK/ssh_config" -O exit swarm-manager >/dev/null 2>&1 || true; fi
 rm -rf "$WORK"

@@ -53,6 +53,7 @@ def test_the_workshop_knows_the_nodes_the_network_and_the_way_to_a_manager() -> 
         "NODE": "",
         "WORK": ".work/dev",
         "STACK": "dev",
+        "PROVIDER": "docker",
         "NETWORK": "192.168.56.0/24",
         "NODES": "core-01 192.168.56.11 manager\ncore-02 192.168.56.12 worker",
         "MEMORY_WANTED": "1024",
@@ -60,8 +61,8 @@ def test_the_workshop_knows_the_nodes_the_network_and_the_way_to_a_manager() -> 
         "CONNECT": render("swarm/connect.sh", work=WORK),
     }
     assert workshop.scripts == {
-        "CREATE_SCRIPT": render("machines/workshop.sh"),
-        "DELETE_SCRIPT": render("machines/sweep.sh"),
+        "CREATE_SCRIPT": render("machines/workshop.sh", provider="docker"),
+        "DELETE_SCRIPT": render("machines/sweep.sh", provider="docker"),
     }
     assert workshop.inputs["triggers"] == []
     assert workshop.timeouts == {"create": "5m", "update": "5m", "delete": "5m"}
@@ -99,7 +100,7 @@ def test_the_box_is_looked_for_at_the_mirror() -> None:
 def test_a_machine_has_a_vagrantfile_and_an_ssh_entry_of_its_own() -> None:
     first, second = nodes(2)
     machine = made([first, second])["machines-core-02"]
-    vagrantfile = render("machines/Vagrantfile", stack="dev", node=second, box=BOX, prefix_length=24)
+    vagrantfile = render("machines/Vagrantfile", provider="docker", stack="dev", node=second, box=BOX, prefix_length=24)
     assert machine.environment == {
         "NODE": "core-02",
         "WORK": ".work/dev",
@@ -109,8 +110,8 @@ def test_a_machine_has_a_vagrantfile_and_an_ssh_entry_of_its_own() -> None:
         "SSH_CONFIG": render("machines/ssh_config", work=WORK, node=second),
     }
     assert machine.scripts == {
-        "CREATE_SCRIPT": render("machines/create.sh"),
-        "DELETE_SCRIPT": render("machines/delete.sh"),
+        "CREATE_SCRIPT": render("machines/create.sh", provider="docker"),
+        "DELETE_SCRIPT": render("machines/delete.sh", provider="docker"),
     }
     assert machine.delete_before_replace
     assert machine.timeouts == {"create": "15m", "update": "15m", "delete": "15m"}

@@ -251,9 +251,22 @@ TELLS_OF_A_CHANGE = {"SPEC", "SERVICE_ID"}
 """Inputs that no script reads: another value of them runs the script again."""
 
 
+FUNCTION = re.compile(r"(?ms)^(\w+)\(\) \{(?:\n.*?^\}|[^\n]*\})\n")
+
+
+def reached(script: str) -> str:
+    """A script without its comments, and without the functions that it includes and does not call."""
+    code = re.sub(r"(?m)^\s*#.*$", "", script)
+    functions = {match[1]: match[0] for match in FUNCTION.finditer(code)}
+    used = FUNCTION.sub("", code)
+    while called := [name for name in functions if re.search(rf"\b{name}\b", used)]:
+        used += "".join(functions.pop(name) for name in called)
+    return used
+
+
 def names_read(script: str) -> set[str]:
     """Upper case variables that a script reads, less those that it sets."""
-    code = re.sub(r"(?m)^\s*#.*$", "", script)
+    code = reached(script)
     read = set(re.findall(r"(?<!\\)\$\{?[#!]?([A-Z][A-Z0-9_]*)\b", code))
     without_default = set(re.findall(r"(?<!\\)\$\{?[#!]?([A-Z][A-Z0-9_]*)(?!\w|:-|-|:\?)", code))
     set_here = set(re.findall(r"(?m)(?:^|[\s;(])(?:local |export |readonly )?([A-Z][A-Z0-9_]*)\+?=", code))

@@ -17,7 +17,10 @@ SCRIPTS = {"a/make.sh": 'echo "made $NODE, $PPID"; exit "${STATUS:-0}"', "a/take
 
 @pytest.fixture(autouse=True)
 def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "render", SCRIPTS.__getitem__)
+    def rendered(name: str, **values: object) -> str:
+        return SCRIPTS[name].format_map(values) if values else SCRIPTS[name]
+
+    monkeypatch.setattr(remote, "render", rendered)
 
 
 def made_command(**changes: Any) -> Registered:
@@ -44,6 +47,12 @@ def test_a_command_runs_its_scripts_by_bash_from_its_environment() -> None:
         },
         "triggers": ["one", "two"],
     }
+
+
+def test_both_scripts_are_rendered_with_the_same_values() -> None:
+    SCRIPTS["a/by.sh"] = "echo by {provider}"
+    made = made_command(create="a/by.sh", delete="a/by.sh", values={"provider": "docker"})
+    assert made.scripts == {"CREATE_SCRIPT": "echo by docker", "DELETE_SCRIPT": "echo by docker"}
 
 
 def test_a_command_with_nothing_to_take_away_has_no_delete() -> None:

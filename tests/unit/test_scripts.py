@@ -150,7 +150,7 @@ class World:
         return self.bash(f"{render('lib.sh')}\n{code}", *arguments, stdin=stdin, **environment)
 
     def script(self, template: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return self.bash(render(template, work=".work/dev"), **environment)
+        return self.bash(render(template, work=".work/dev", provider="docker"), **environment)
 
     def calls(self) -> list[str]:
         path = self.stubs / "calls"
@@ -439,7 +439,7 @@ def test_a_lock_is_waited_for_until_its_holder_ends(world: World) -> None:
 def test_two_networks_overlap_where_the_shorter_prefix_is_equal(
     world: World, one: str, other: str, expected: bool
 ) -> None:
-    functions = function("machines/workshop.sh", "integer", "overlap")
+    functions = function("machines/vagrant.sh", "integer", "overlap")
     code = functions + 'if overlap "$1" "$2"; then echo yes; else echo no; fi'
     expected_words = "yes\n" if expected else "no\n"
     assert succeeded(world.lib(code, one, other)) == expected_words
@@ -448,6 +448,7 @@ def test_two_networks_overlap_where_the_shorter_prefix_is_equal(
 
 WORKSHOP = {
     "NODE": "",
+    "PROVIDER": "docker",
     "NETWORK": "192.168.56.0/24",
     "NODES": "core-01 192.168.56.11 manager\ncore-02 192.168.56.12 manager",
     "MEMORY_WANTED": "1",
@@ -485,6 +486,7 @@ def test_the_workshop_makes_key_nodes_and_ssh_configuration(workshop: World) -> 
     assert (work / "nodes").read_text() == WORKSHOP["NODES"] + "\n"
     assert (work / "ssh_config").read_text() == WORKSHOP["SSH_CONFIG"]
     assert (work / "connect").read_text() == WORKSHOP["CONNECT"]
+    assert (work / "provider").read_text() == "docker\n"
     assert (work / "machines").is_dir()
     assert (work / "locks").is_dir()
 
@@ -532,6 +534,20 @@ def test_a_network_is_not_changed_under_the_machines_that_stand_in_it(workshop: 
         "this machine: the machines of this stack stand in 10.9.0.0/24, and a network can't be changed under them; "
         "take them down first: make down\n"
     )
+
+
+@pytest.mark.parametrize(("noted", "words"), [(None, "docker"), ("libvirt\n", "libvirt")])
+def test_the_provider_is_not_changed_under_the_machines(workshop: World, noted: str | None, words: str) -> None:
+    workshop.work.mkdir()
+    (workshop.work / "nodes").touch()
+    if noted:
+        (workshop.work / "provider").write_text(noted)
+    changed = {**WORKSHOP, "PROVIDER": "docker" if noted else "libvirt"}
+    assert refused(workshop.script("machines/workshop.sh", **changed)) == (
+        f"this machine: the machines of this stack are of the provider {words}, and it can't be changed under them; "
+        "take them down first: make down\n"
+    )
+    assert workshop.calls() == []
 
 
 def test_a_network_that_docker_refuses_is_refused_with_its_words(workshop: World) -> None:
@@ -1706,6 +1722,28 @@ def test_a_machine_on_which_docker_does_not_answer_is_a_failure_that_says_how_to
         "look at it: make ssh NODE=core-01\n"
     )
     assert "no daemon" in (world.work / "machines/core-01/log").read_text()
+
+
+# --- machines/power.sh -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        (Answer("here: docker container inspect -f * swarm-site-dev-core-01", "on\n"), "on\n"),
+        (Answer("here: docker container inspect *", status=1), "none\n"),
+    ],
+)
+def test_a_machine_is_on_or_off_or_not_there(world: World, answer: Answer, state: str) -> None:
+    world.plan(answer)
+    assert succeeded(world.script("machines/power.sh", NODE="core-01", WISH="state")) == state
+
+
+@pytest.mark.parametrize(("wish", "order"), [("start", "start"), ("off", "kill")])
+def test_a_machine_is_started_and_switched_off(world: World, wish: str, order: str) -> None:
+    world.plan(Answer(f"here: docker {order} swarm-site-dev-core-01", "its name\n"))
+    assert succeeded(world.script("machines/power.sh", NODE="core-01", WISH=wish)) == ""
+    assert world.calls() == [f"here: docker {order} swarm-site-dev-core-01"]
 
 
 # --- what the stubs themselves must do -------------------------------------------------------------------------------

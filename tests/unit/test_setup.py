@@ -323,6 +323,26 @@ def test_only_what_the_goal_needs_is_asked_for(debian: Sandbox, goal: str, packa
     assert succeeded(debian.setup(f"missing_packages {goal}")).split() == packages
 
 
+@pytest.mark.parametrize(
+    ("text", "provider"),
+    [
+        ("", "docker"),
+        ("config:\n  swarm-site:machines:\n    count: 3\n", "docker"),
+        ("config:\n  swarm-site:machines:\n    count: 3\n    provider: other\n", "other"),
+        ("config:\n  swarm-site:machines:\n    provider: 'other' # not docker\n", "other"),
+        ('config:\n  swarm-site:machines: {"count": 3, "provider": "other"}\n', "other"),
+        ("config:\n  # provider: other\n  swarm-site:machines:\n    count: 3\n", "docker"),
+    ],
+)
+def test_the_provider_is_read_from_the_stacks_file_and_what_it_needs_is_asked_for(
+    debian: Sandbox, text: str, provider: str
+) -> None:
+    (debian.clone / "Pulumi.dev.yaml").write_text(text)
+    assert succeeded(debian.setup("provider")) == f"{provider}\n"
+    (debian.programs / "vagrant").unlink()
+    assert succeeded(debian.setup("missing_packages up")).split() == (["vagrant"] if provider == "docker" else [])
+
+
 def test_a_python_without_venv_is_missing(debian: Sandbox) -> None:
     debian.stub("python3", "exit 1")
     assert succeeded(debian.setup("missing_packages check")).split() == ["python3", "python3-venv"]

@@ -28,7 +28,7 @@ ENDPOINTS = ["192.168.56.11:8080", "192.168.56.12:8080"]
 RENDERED: Mapping[str, tuple[str, Callable[[], str]]] = {
     "Vagrantfile": (
         "machines/Vagrantfile",
-        lambda: render("machines/Vagrantfile", stack="dev", node=NODE, box=BOX, prefix_length=24),
+        lambda: render("machines/Vagrantfile", provider="docker", stack="dev", node=NODE, box=BOX, prefix_length=24),
     ),
     "machine.ssh_config": ("machines/ssh_config", lambda: render("machines/ssh_config", work=WORK, node=NODE)),
     "manager.ssh_config": ("swarm/ssh_config", lambda: render("swarm/ssh_config", work=WORK)),
@@ -43,9 +43,20 @@ RENDERED: Mapping[str, tuple[str, Callable[[], str]]] = {
 """Golden file, its template, and how it is rendered."""
 
 SCRIPTS = sorted(str(path.relative_to(TEMPLATES)) for path in TEMPLATES.rglob("*.sh"))
-INCLUDED = {name for path in TEMPLATES.rglob("*.sh") for name in re.findall(r'@% include "(.*?)" %@', path.read_text())}
-WHOLE = [name for name in SCRIPTS if name not in INCLUDED]
-"""Scripts that are run; what they include is checked as a part of them."""
+PROVIDERS = ["docker"]
+"""What a machine is made by: each has a file of the functions that the machines' scripts include by its name."""
+PROVIDER_PARTS = {"machines/docker.rb"}
+"""What the Vagrantfile includes by the provider's name."""
+INCLUDED = {f"machines/{provider}.sh" for provider in PROVIDERS} | {
+    name for path in TEMPLATES.rglob("*.sh") for name in re.findall(r'@% include "([^"]*)" %@', path.read_text())
+}
+WHOLE = [
+    (name, provider)
+    for name in SCRIPTS
+    if name not in INCLUDED
+    for provider in (PROVIDERS if "~ provider ~" in (TEMPLATES / name).read_text() else ["docker"])
+]
+"""Scripts that are run, of each provider where they differ; what they include is checked as a part of them."""
 
 RECIPE_SCRIPTS = ["images/nginx/collect", "images/node/finish"]
 RECIPE_DATA = {
@@ -71,7 +82,8 @@ RECIPE_DATA = {
 
 def test_every_template_is_checked_by_a_test_of_this_file() -> None:
     there = {str(path.relative_to(TEMPLATES)) for path in TEMPLATES.rglob("*") if path.is_file()}
-    checked = {*SCRIPTS, *RECIPE_SCRIPTS, *RECIPE_DATA, *(template for template, _ in RENDERED.values())}
+    checked = {*SCRIPTS, *RECIPE_SCRIPTS, *RECIPE_DATA, *PROVIDER_PARTS}
+    checked |= {template for template, _ in RENDERED.values()}
     assert there - checked == set(), "a new template needs a test"
     assert checked - there == set(), "a template that is gone leaves no test behind"
 
@@ -99,13 +111,13 @@ def test_there_is_no_golden_file_that_nothing_is_compared_with() -> None:
 # --- scripts ---------------------------------------------------------------------------------------------------------
 
 
-def script(name: str) -> str:
-    return render(name, work=WORK)
+def script(name: str, provider: str = "docker") -> str:
+    return render(name, work=WORK, provider=provider)
 
 
-@pytest.mark.parametrize("name", [*WHOLE, "lib.sh"])
-def test_a_script_begins_with_strict_mode(name: str) -> None:
-    lines = [line for line in script(name).splitlines() if line and not line.startswith("#")]
+@pytest.mark.parametrize(("name", "provider"), [*WHOLE, ("lib.sh", "docker")])
+def test_a_script_begins_with_strict_mode(name: str, provider: str) -> None:
+    lines = [line for line in script(name, provider).splitlines() if line and not line.startswith("#")]
     assert lines[0] == "set -euo pipefail"
 
 
@@ -116,11 +128,24 @@ def test_what_scripts_include_only_defines_functions(name: str) -> None:
     assert [line for line in left if not re.fullmatch(r"\w+\(\) \{.*\}", line)] == []
 
 
+FUNCTIONS = {
+    *("check_host", "check_room", "make_network", "remove_network", "is_current", "make_machine", "remove_machine"),
+    *("left_over", "power"),
+}
+"""What CONTRIBUTING.md asks of a provider."""
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_provider_has_every_function_that_is_asked_of_it(provider: str) -> None:
+    defined = set(re.findall(r"(?m)^(\w+)\(\) \{", script(f"machines/{provider}.sh")))
+    assert defined >= FUNCTIONS
+
+
 def test_every_script_passes_shellcheck(tmp_path: Path) -> None:
     files = []
-    for name in WHOLE:
-        files.append(tmp_path / name.replace("/", "-"))
-        files[-1].write_text(script(name))
+    for name, provider in WHOLE:
+        files.append(tmp_path / f"{provider}-{name.replace('/', '-')}")
+        files[-1].write_text(script(name, provider))
     for name in RECIPE_SCRIPTS:
         files.append(tmp_path / name.replace("/", "-"))
         shutil.copy(TEMPLATES / name, files[-1])

@@ -1,0 +1,51 @@
+# What Vagrant's providers share. Inputs: WORK; for a new machine also NODE, PROVIDER and VAGRANTFILE (text).
+
+# is_current: the machine is there, whole and of these settings. Vagrant starts a half made machine without what it had still
+# to do, and takes one of other settings for the same.
+is_current() {
+  local folder=$WORK/machines/$NODE
+  [[ -e $folder/complete && $(cat "$folder/Vagrantfile") == "${VAGRANTFILE%$'\n'}" ]]
+}
+
+# vagrant_up: makes the machine in its folder, or starts it.
+vagrant_up() {
+  local folder=$WORK/machines/$NODE
+  printf '%s' "$VAGRANTFILE" >"$folder/Vagrantfile" &&
+    (cd "$folder" && timeout --foreground 300 vagrant up --provider "$PROVIDER") </dev/null >>"$folder/log" 2>&1 9>&-
+}
+
+# vagrant_destroy NAME: takes the machine away, if there is one that Vagrant was asked for.
+vagrant_destroy() {
+  local folder=$WORK/machines/$1
+  if [[ ! -e $folder/Vagrantfile ]]; then return 0; fi
+  (cd "$folder" && timeout --foreground 120 vagrant destroy -f) </dev/null >>"$folder/log" 2>&1 9>&-
+}
+
+integer() {
+  local a b c d
+  IFS=. read -r a b c d <<<"$1"
+  echo $(((a << 24) + (b << 16) + (c << 8) + d))
+}
+
+# overlap CIDR CIDR
+overlap() {
+  local shortest=$((${1#*/} < ${2#*/} ? ${1#*/} : ${2#*/}))
+  (($(integer "${1%/*}") >> (32 - shortest) == $(integer "${2%/*}") >> (32 - shortest)))
+}
+
+# refuse_overlap CIDR: fails if this machine reaches other things in that network.
+refuse_overlap() {
+  local route device
+  while read -r route device; do
+    [[ $route == */* ]] || continue
+    ! overlap "$1" "$route" ||
+      fail "the network $1 overlaps $route on $device of this machine; give this stack another one: pulumi config set network 192.168.57.0/24"
+  done < <(ip -4 route | awk '{ for (i = 2; i < NF; i++) if ($i == "dev") print $1, $(i + 1) }')
+}
+
+# refuse_little_memory MB: fails if this machine has less to give.
+refuse_little_memory() {
+  local memory
+  memory=$(awk '$1 == "MemAvailable:" { print int($2 / 1024) }' /proc/meminfo)
+  ((memory >= $1)) || fail "the machines need $1 MB of memory and $memory MB are free; lower machines.memory or machines.count, or stop something"
+}
