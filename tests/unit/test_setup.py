@@ -47,6 +47,9 @@ class Sandbox:
         self.run_folder.mkdir()
         for name in ("setup", "daemon", "lib.sh", "official_engine.py"):
             shutil.copy(REPOSITORY / "tools" / name, self.clone / "tools" / name)
+        (self.clone / "tools" / "actionlint").mkdir()
+        for name in ("go.mod", "go.sum"):
+            (self.clone / "tools" / "actionlint" / name).write_text("pinned\n")
         (self.clone / "requirements.txt").write_text("pulumi==3.272.0\npulumi-command==1.2.1\npulumi-docker==5.2.0\n")
         for name in BASIC_PROGRAMS:
             program = shutil.which(name)
@@ -706,6 +709,27 @@ def test_a_half_built_environment_is_built_again_and_a_whole_one_is_not(sandbox:
         requirements.write("rich==15.0.0\n")
     succeeded(sandbox.setup("ensure_python_environment"))
     assert built.read_text() == "built\n" * 3
+
+
+# --- the linter of workflows ---
+
+
+def test_actionlint_is_built_once_and_again_when_its_modules_change(sandbox: Sandbox) -> None:
+    (sandbox.clone / ".venv").symlink_to("/the environment")
+    install = sandbox.clone / "tools" / "actionlint" / "install"
+    install.write_text(
+        f'#!/bin/bash\necho "$VENV" >>{shlex.quote(str(sandbox.folder / "built"))}\n'
+        'install -D /dev/null "$1"; chmod +x "$1"\n'
+    )
+    install.chmod(0o755)
+    for _ in range(2):
+        succeeded(sandbox.setup(f"ensure_actionlint; {BUNDLED}; ensure_env_file"))
+    assert (sandbox.folder / "built").read_text() == "/the environment\n"
+    [binary] = sandbox.cache.glob("actionlint/*/actionlint")
+    assert str(binary.parent) in sourced(sandbox, "sh")["PATH"].split(":")
+    (sandbox.clone / "tools" / "actionlint" / "go.sum").write_text("other modules\n")
+    succeeded(sandbox.setup("ensure_actionlint"))
+    assert count(sandbox, "built") == 2
 
 
 # --- the stack's file ---
