@@ -8,10 +8,10 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 # Two targets at once would work on the same stack.
 .NOTPARALLEL:
-.PHONY: help up check e2e life chaos preview down status repair ssh logs env bench docs fmt lock
+.PHONY: help up check e2e life chaos preview pr-preview down status repair ssh logs env bench docs fmt lock
 
 help: ## this list
-	@sed -nE 's/^([a-z0-9]+):.* ## (.*)/\1\t\2/p' Makefile | expand -t 10
+	@sed -nE 's/^([a-z0-9-]+):.* ## (.*)/\1\t\2/p' Makefile | expand -t 12
 
 up: ## everything that is missing, then the stack; ends with the url and the page
 	@tools/setup up && . ./.env && python -m tools.up
@@ -30,6 +30,9 @@ chaos: ## cuts up, rebuild and down off at N random moments each, and goes on (m
 
 preview: ## what `make up` would change; needs no Docker and no node
 	@tools/setup preview && . ./.env && pulumi preview --diff --stack "$$STACK"
+
+pr-preview: ## what a change does to a stack, in Markdown for a pull request: make pr-preview BASE=origin/main
+	@tools/setup preview && . ./.env && python -m tools.pr_preview
 
 down: ## takes the stack away, to the last file
 	@tools/setup down && . ./.env && python -m tools.down

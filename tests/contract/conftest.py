@@ -27,8 +27,8 @@ def command_stage(engine: str, tmp_path_factory: pytest.TempPathFactory) -> NewS
 
 
 @pytest.fixture(scope="session")
-def bundled_stage(engine: str, tmp_path_factory: pytest.TempPathFactory) -> NewStage:
-    """Makes a stage for any resources, with the bundled plugins as they are in this tree."""
+def bundled_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PULUMI_HOME with the bundled plugins as they are in this tree."""
     home = tmp_path_factory.mktemp("home")
     for name, version in VERSIONS.items():
         launcher = home / "plugins" / f"resource-{name}-v{version}" / f"pulumi-resource-{name}"
@@ -36,7 +36,13 @@ def bundled_stage(engine: str, tmp_path_factory: pytest.TempPathFactory) -> NewS
         words = shlex.join([sys.executable, "-E", "-s", str(PLUGINS / "start.py"), name])
         launcher.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
         launcher.chmod(0o755)
-    return copies("raw", tmp_path_factory.mktemp("bundled"), home)
+    return home
+
+
+@pytest.fixture(scope="session")
+def bundled_stage(engine: str, bundled_home: Path, tmp_path_factory: pytest.TempPathFactory) -> NewStage:
+    """Makes a stage for any resources, with the bundled plugins as they are in this tree."""
+    return copies("raw", tmp_path_factory.mktemp("bundled"), bundled_home)
 
 
 @pytest.fixture(scope="session")

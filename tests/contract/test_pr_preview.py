@@ -1,0 +1,330 @@
+"""`make pr-preview` on real pairs of revisions, with the real engine: the whole Markdown, and what the engine plans."""
+
+import copy
+import difflib
+import functools
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.plugin import Plugin
+from tests.e2e.site import copy_tree
+from tools import comparison, pr_preview, stack
+from tools.comparison import COMMAND, SERVICE, SERVICE_CONFIG, UNKNOWN
+from tools.pr_preview import PreviewError, Side
+from tools.report import refusal, report
+
+GOLDEN = Path(__file__).parent / "golden"
+SIDE_BY_SIDE = 4
+AUTHOR = {f"GIT_{who}_{what}": "nobody@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+
+Edit = Callable[[Path], None]
+
+
+def settings(old: str, new: str) -> Edit:
+    """Edits the stack file."""
+    return edit("Pulumi.dev.yaml", old, new)
+
+
+def edit(name: str, old: str, new: str) -> Edit:
+    """Edits a file."""
+
+    def change(tree: Path) -> None:
+        file = tree / name
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new))
+
+    return change
+
+
+OVERRIDE = "    count: 3\n    overrides:\n      core-02:\n        memory: 768\n"
+PAIRS: Mapping[str, Edit] = {
+    "nothing": edit("README.md", "# swarm-site", "# the swarm site"),
+    "content": edit("site/index.html", "hello world", "hello again"),
+    "one-more-node": settings("    count: 3\n", "    count: 4\n"),
+    "memory-of-one-node": settings("    count: 3\n", OVERRIDE),
+    "proxy-setting": settings("  swarm-site:proxy:\n", "  swarm-site:proxy:\n    read_timeout_s: 90\n"),
+    "image": settings(
+        "  swarm-site:proxy:\n", "  swarm-site:images:\n    nginx: nginx:1.27-alpine\n  swarm-site:proxy:\n"
+    ),
+    "backend-configuration": edit("templates/backend/nginx.conf", "sendfile on;", "sendfile off;"),
+    "only-one-proxy": settings("  swarm-site:proxy:\n    replicas: 2\n", "  swarm-site:proxy:\n    replicas: 1\n"),
+    "refused": settings("    managers: 3\n", '    managers: "@here ```"\n'),
+}
+"""What is changed, by the name of its golden file."""
+LATER = ("backend-configuration", "only-one-proxy")
+"""Those that are looked at by `make e2e`."""
+SECRET = """
+import pulumi_command
+
+pulumi_command.local.Command(
+    "secret", create="true", stdin=pulumi.Output.secret("hunter%s"), environment={"PLAIN": "value-%s"}
+)
+"""
+SECRETS: Mapping[str, Edit] = {
+    f"secret-{number}": edit(
+        "__main__.py",
+        'pulumi.export("images", image.outputs)\n',
+        f'pulumi.export("images", image.outputs)\n{SECRET % (number, number)}',
+    )
+    for number in (1, 2)
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """A side that was previewed, in a folder that stays."""
+
+    folder: Path
+    raw: Mapping[str, Any]
+
+    @property
+    def tree(self) -> Path:
+        return self.folder / "tree"
+
+
+Looks = Mapping[str, "Future[Look]"]
+
+
+@pytest.fixture(scope="module")
+def repository(engine: str, bundled_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A repository with this tree as its first commit, and a branch for each change."""
+    clone = tmp_path_factory.mktemp("pr") / "a clone"
+    clone.mkdir()
+    copy_tree(clone)
+    (clone / ".venv").symlink_to(sys.prefix)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stack, "ROOT", clone)
+        patch.setenv("PULUMI_HOME", str(bundled_home))
+        git(clone, "init", "--quiet", "--initial-branch=main")
+        commit(clone)
+        for name, change in {**PAIRS, **SECRETS}.items():
+            git(clone, "checkout", "--quiet", "-b", name, "main")
+            change(clone)
+            commit(clone)
+        git(clone, "checkout", "--quiet", "main")
+        yield clone
+
+
+def git(clone: Path, *words: str) -> None:
+    subprocess.run(["git", *words], cwd=clone, env=os.environ | AUTHOR, check=True, capture_output=True)
+
+
+def commit(clone: Path) -> None:
+    git(clone, "add", "--all")
+    git(clone, "commit", "--quiet", "--message=change")
+
+
+@pytest.fixture(scope="module")
+def looks(
+    repository: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Looks]:
+    """Every side that the chosen tests look at, previewed side by side: one after another they would take long."""
+    items = [item for item in request.session.items if item.path == request.path]
+    wanted = {"main", "refused", "content"}
+    wanted |= {name for name in PAIRS if any(f"[{name}]" in item.name for item in items)}
+    wanted |= {name for name in SECRETS if any("secret" in item.name for item in items)}
+
+    def look(name: str) -> Look:
+        folder = tmp_path_factory.mktemp(name)
+        tree = pr_preview.write_tree(Side(pr_preview.commit_of(name)), folder)
+        assert pr_preview.seal(tree)
+        return Look(folder, pr_preview.preview(tree, folder))
+
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        yield {name: pool.submit(look, name) for name in sorted(wanted)}
+
+
+def markdown(looks: Looks, name: str) -> str:
+    about = "Compared."
+    try:
+        new = comparison.resources(looks[name].result().raw)
+    except PreviewError as error:
+        return refusal(str(error), about)
+    return report(comparison.resources(looks["main"].result().raw), new, about)
+
+
+def without_hashes(text: str) -> str:
+    """A text in which another commit of this repository is no difference."""
+    text = re.sub(r"[0-9a-f]{64}", "HASH", text)
+    return re.sub(r"(?<![0-9a-f])(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{12}(?![0-9a-f])", "HASH", text)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.e2e if name in LATER else ()) for name in PAIRS])
+def test_the_markdown_of_a_change_is_its_golden_file(name: str, looks: Looks) -> None:
+    text, golden = without_hashes(markdown(looks, name)), GOLDEN / f"{name}.md"
+    if os.environ.get("UPDATE_GOLDEN"):
+        GOLDEN.mkdir(exist_ok=True)
+        golden.write_text(text)
+    expected = golden.read_text() if golden.exists() else ""
+    difference = "\n".join(difflib.unified_diff(expected.splitlines(), text.splitlines(), "golden", "now", "", "", 1))
+    assert text == expected, f"{name}.md is another now; if it should be, run with UPDATE_GOLDEN=1:\n{difference}"
+
+
+def test_there_is_no_golden_file_that_nothing_is_compared_with() -> None:
+    assert {path.stem for path in GOLDEN.iterdir()} == set(PAIRS)
+
+
+@pytest.mark.e2e
+def test_secret_values_stay_secret(looks: Looks) -> None:
+    old, new = (comparison.resources(looks[name].result().raw) for name in SECRETS)
+    text = report(old, new, "Compared.")
+    assert "environment.PLAIN: value-1 → value-2" in text
+    assert "hunter" not in text
+
+
+def test_the_command_prints_the_same_from_another_folder_and_says_that_a_change_is_refused(
+    repository: Path, looks: Looks
+) -> None:
+    done = command(repository, "refused")
+    assert (done.returncode, without_about(done.stdout)) == (1, without_about(markdown(looks, "refused")))
+    assert done.stdout.splitlines()[-1].startswith("Stack `dev`, base `")
+    assert re.fullmatch(r"==> previewing .*\n==> previewed after \d+ s\n", done.stderr)
+
+
+@pytest.mark.e2e
+def test_the_command_prints_the_same_from_another_folder(repository: Path, looks: Looks) -> None:
+    done = command(repository, "content")
+    assert (done.returncode, without_about(done.stdout)) == (0, without_about(markdown(looks, "content")))
+
+
+def command(repository: Path, head: str) -> "subprocess.CompletedProcess[str]":
+    """Runs the tool as a user whose Docker is elsewhere."""
+    environment = os.environ | {"BASE": "main", "HEAD": head, "STACK": "dev", "DOCKER_HOST": "tcp://elsewhere:1"}
+    return subprocess.run(
+        [sys.executable, "-m", "tools.pr_preview"],
+        cwd=repository,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def without_about(text: str) -> str:
+    """Leaves out the last line, which names the commits."""
+    return text.rstrip("\n").rpartition("\n")[0]
+
+
+# --- what the engine itself plans ---
+
+
+def stack_of(look: Look, empty: Mapping[str, Any], docker: Plugin) -> dict[str, Any]:
+    """The state of a stack in which everything that a preview planned is there, made from that of an empty one."""
+    states = [copy.deepcopy(step["newState"]) for step in look.raw["steps"]]
+    planned = json.dumps(states)
+    ids, providers = {}, {}
+    for state in states:
+        name = comparison.name_of(state["urn"])
+        known = re.search(rf"\b{re.escape(name)}[0-9a-f]{{8}}\b", planned)
+        ids[state["urn"]] = known[0] if known else f"{name}-id"
+    for state in states:
+        urn = state.get("provider", "").rpartition("::")[0]
+        if urn and urn not in ids:
+            ids[urn] = "default-id"
+            inputs = {"version": re.sub(r".*_(\d+)_(\d+)_(\d+)$", r"\1.\2.\3", urn)}
+            type_ = urn.split("::")[2]
+            providers[urn] = {
+                "urn": urn,
+                "type": type_,
+                "custom": True,
+                "id": ids[urn],
+                "inputs": inputs,
+                "outputs": inputs,
+            }
+    for state in states:
+        if urn := state.get("provider", "").rpartition("::")[0]:
+            state["provider"] = f"{urn}::{ids[urn]}"
+        if state["custom"]:
+            state["id"] = ids[state["urn"]]
+            for key, sources in state["propertyDependencies"].items():
+                text = json.dumps(state["inputs"].get(key))
+                state["inputs"][key] = json.loads(text.replace(UNKNOWN, ids[sources[0]] if sources else ""))
+            state["outputs"] = outputs(state, docker)
+    return {**empty, "deployment": {**empty["deployment"], "resources": [*providers.values(), *states]}}
+
+
+def outputs(state: Mapping[str, Any], docker: Plugin) -> Mapping[str, Any]:
+    """What the provider would have said when it made a resource."""
+    if state["type"] == COMMAND:
+        return {**state["inputs"], "stdout": "", "stderr": ""}
+    if state["type"] in (SERVICE, SERVICE_CONFIG):
+        return docker.preview(state["type"], state["inputs"])
+    inputs: Mapping[str, Any] = state["inputs"]
+    return inputs
+
+
+OPERATIONS = {
+    "create": "added",
+    "update": "updated",
+    "delete": "removed",
+    "create-replacement": "replaced",
+    "delete-replaced": "replaced",
+    "replace": "replaced",
+}
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("name", ["one-more-node", "memory-of-one-node", "backend-configuration", "only-one-proxy"])
+def test_the_engine_plans_the_same_for_a_stack_that_is_as_the_base_says(
+    name: str, looks: Looks, docker_plugin: Plugin
+) -> None:
+    base, head = looks["main"].result(), looks[name].result()
+    call = functools.partial(pr_preview.pulumi, head.tree, head.folder)
+    empty = json.loads(call("stack", "export", "--stack", stack.STACK))
+    call("stack", "import", "--stack", stack.STACK, text=json.dumps(stack_of(base, empty, docker_plugin)))
+    steps = json.loads(call("preview", "--json", "--stack", stack.STACK))["steps"]
+    planned = {
+        comparison.name_of(step["urn"]): OPERATIONS[step["op"]]
+        for step in steps
+        if step["op"] != "same" and (step.get("newState") or step["oldState"])["custom"]
+    }
+    # The engine puts a note of its own into the inputs of a provider, which only a state that it wrote itself has too.
+    planned.pop("swarm-manager")
+    changes = comparison.compare(comparison.resources(base.raw), comparison.resources(head.raw))
+    assert {change.resource.name: change.kind for change in changes} == planned
+
+
+def test_the_inputs_that_replace_are_those_that_the_docker_plugin_names(looks: Looks, docker_plugin: Plugin) -> None:
+    checked = set()
+    for step in looks["main"].result().raw["steps"]:
+        state = step["newState"]
+        if state["type"] not in (SERVICE, SERVICE_CONFIG):
+            continue
+        olds = docker_plugin.preview(state["type"], state["inputs"])
+        for key, replaces in variants(state["type"]):
+            news = changed(state["inputs"], key.split("."))
+            kinds = docker_plugin.diff(state["type"], olds, news).values()
+            assert any(kind.endswith("_REPLACE") for kind in kinds) == replaces, f"{state['type']} {key}"
+            checked.add(key)
+    assert {"taskSpec.networksAdvanceds", "taskSpec.containerSpec.image", "dataRaw"} <= checked
+
+
+def variants(type_: str) -> Iterator[tuple[str, bool]]:
+    """Inputs of a type, and whether a change of them makes it anew."""
+    yield from ((key, True) for key in comparison.REPLACE_ONLY[type_] if key != "data")
+    if type_ == SERVICE:
+        yield from (
+            (key, False) for key in ("taskSpec.containerSpec.image", "taskSpec.containerSpec.hostname", "labels")
+        )
+
+
+def changed(inputs: Mapping[str, Any], keys: list[str]) -> dict[str, Any]:
+    """Inputs with another value at a place."""
+    first, *rest = keys
+    others = {
+        "labels": [{"label": "another", "value": "one"}],
+        "hosts": [{"host": "another", "ip": "10.0.0.1"}],
+        "networksAdvanceds": [{"id": "another"}],
+    }
+    return {**inputs, first: changed(inputs[first], rest) if rest else others.get(first, "another")}

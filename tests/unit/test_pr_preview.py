@@ -1,0 +1,562 @@
+"""The comparison of two previews and its Markdown, on previews made by hand, and the trees it looks at."""
+
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tools import pr_preview, stack
+from tools.comparison import COMMAND, SERVICE, SERVICE_CONFIG, UNKNOWN, Resources, compare, file_diffs, resources
+from tools.pr_preview import PreviewError, Side
+from tools.report import CUT_LINE, LIMIT, cut, fence, listed, refusal, report, visible
+from tools.stack import ToolError
+
+State = dict[str, Any]
+
+
+def state(component: str, type_: str, name: str, inputs: Mapping[str, Any], **more: Any) -> State:
+    """A resource as a preview prints it."""
+    urn = f"urn:pulumi:dev::swarm-site::swarm-site:index:{component}${type_}::{name}"
+    return {"urn": urn, "custom": True, "type": type_, "inputs": dict(inputs), "propertyDependencies": {}, **more}
+
+
+def command(component: str, name: str, node: str = "", after: State | None = None, **environment: str) -> State:
+    """A Command; `after` is what its trigger comes from."""
+    inputs = {"create": 'exec bash -c "$CREATE_SCRIPT" some/create.sh', "environment": {"NODE": node, **environment}}
+    triggers = [f"{after['urn'].split('::')[-1]}{os.urandom(4).hex()}"] if after else []
+    return state(
+        component,
+        COMMAND,
+        name,
+        {**inputs, "triggers": triggers},
+        propertyDependencies={"triggers": [after["urn"]] if after else []},
+        replaceOnChanges=["triggers[*]"],
+    )
+
+
+def service(name: str, config: State | None = None, **inputs: Any) -> State:
+    """A replicated service that may use a config."""
+    container: dict[str, Any] = {"image": inputs.pop("image", "nginx:1")}
+    if config:
+        container["configs"] = [{"configId": UNKNOWN, "configName": config["inputs"]["name"]}]
+    return state(
+        "Backend",
+        SERVICE,
+        f"{name}-service",
+        {"name": name, "mode": {"replicated": {"replicas": 2}}, "taskSpec": {"containerSpec": container}, **inputs},
+        propertyDependencies={"taskSpec": [config["urn"]] if config else []},
+    )
+
+
+def config(text: str) -> State:
+    """A config, with a name that is another one in each preview."""
+    name = f"backend-nginx-{os.urandom(4).hex()[:7]}"
+    return state("Backend", SERVICE_CONFIG, "backend-nginx", {"name": name, "__defaults": ["name"], "dataRaw": text})
+
+
+def site(
+    count: int = 3,
+    *,
+    memory: Mapping[int, int] | None = None,
+    managers: int = 3,
+    proxies: Sequence[int] = (2, 3),
+    prefix: str = "core",
+    network: str = "192.168.56",
+    release: str = "1" * 64,
+    port: int = 80,
+    more: Sequence[State] = (),
+) -> Resources:
+    """A site like the program's own."""
+    states = [command("Machines", "machines-workshop", NETWORK=f"{network}.0/24", MEMORY=str(memory))]
+    for number in range(1, count + 1):
+        node, address = f"{prefix}-{number:02d}", f"{network}.{10 + number}"
+        file = f'name "{node}"\naddress "{address}"\nmemory {(memory or {}).get(number, 512)}\n'
+        machine = command("Machines", f"machines-{node}", node=node, VAGRANTFILE=file)
+        machine["inputs"]["triggers"] = [hashlib.sha256(file.encode()).hexdigest()]
+        role = "manager" if number <= managers else "worker"
+        states += [
+            machine,
+            command("Swarm", f"swarm-{node}", node=node, after=machine, NODE_ADDRESS=address, ROLE=role),
+            command("Content", f"content-{node}", node=node, after=machine, RELEASE=release),
+        ]
+        if number in proxies:
+            url = f"http://127.0.0.1:{port}/state"
+            states.append(command("Proxy", f"proxy-{node}", node=node, after=machine, STATE_URL=url))
+    return resources(preview(*states, *(more or [service("backend")])))
+
+
+def preview(*states: State) -> dict[str, Any]:
+    stack_itself = {"urn": "urn:pulumi:dev::swarm-site::pulumi:pulumi:Stack::s", "custom": False}
+    return {"steps": [{"op": "create", "newState": each} for each in (stack_itself, *states)]}
+
+
+def kinds(old: Resources, new: Resources) -> dict[str, str]:
+    return {change.resource.name: change.kind for change in compare(old, new)}
+
+
+def verdict(old: Resources, new: Resources) -> str:
+    return report(old, new, "About.").splitlines()[0]
+
+
+# --- what changes ---
+
+
+def test_two_previews_of_the_same_program_are_equal_whatever_the_engine_made_up() -> None:
+    first, second = ([one, service("backend", one)] for one in (config("a"), config("a")))
+    assert compare(site(more=first), site(more=second)) == []
+
+
+def test_a_rebuilt_machine_takes_along_what_is_tied_to_it_and_nothing_else() -> None:
+    assert kinds(site(), site(memory={2: 768})) == {
+        "machines-workshop": "updated",
+        "machines-core-02": "replaced",
+        "swarm-core-02": "replaced",
+        "content-core-02": "replaced",
+        "proxy-core-02": "replaced",
+    }
+
+
+def test_a_new_machine_is_added_with_all_that_is_its_own() -> None:
+    changes = kinds(site(), site(4))
+    assert changes == {f"{step}-core-04": "added" for step in ("machines", "swarm", "content")}
+    assert kinds(site(4), site()) == dict.fromkeys(changes, "removed")
+
+
+def test_a_config_is_made_anew_and_its_service_updated() -> None:
+    old, new = config("one"), config("two")
+    changes = kinds(site(more=[old, service("backend", old)]), site(more=[new, service("backend", new)]))
+    assert changes == {"backend-nginx": "replaced", "backend-service": "updated"}
+
+
+def test_a_service_is_replaced_only_for_what_the_provider_can_not_change() -> None:
+    old = site(more=[service("backend")])
+    assert kinds(old, site(more=[service("backend", image="nginx:2")])) == {"backend-service": "updated"}
+    renamed = service("backend")
+    renamed["inputs"]["name"] = "other"
+    assert kinds(old, site(more=[renamed])) == {"backend-service": "replaced"}
+
+
+def test_what_is_made_anew_goes_on_through_a_chain() -> None:
+    def chain(text: str) -> Resources:
+        first = command("A", "first")
+        first["inputs"]["triggers"] = [text]
+        second = command("A", "second", after=first)
+        third = command("A", "third", after=second)
+        user = command("A", "user", ID=f"third{os.urandom(4).hex()}")
+        user["propertyDependencies"] = {"environment": [third["urn"]]}
+        return resources(preview(first, second, third, user))
+
+    assert kinds(chain("one"), chain("two")) == {
+        "first": "replaced",
+        "second": "replaced",
+        "third": "replaced",
+        "user": "updated",
+    }
+
+
+def test_inputs_that_the_program_ignores_are_no_change() -> None:
+    def ignoring(network: str) -> Resources:
+        networks = {"taskSpec": {"networksAdvanceds": [{"id": network}]}}
+        return resources(preview(state("A", SERVICE, "s", networks, ignoreChanges=["taskSpec.networksAdvanceds"])))
+
+    assert compare(ignoring("host"), ignoring("other")) == []
+
+
+# --- what it means ---
+
+
+def test_nothing_is_said_in_one_line() -> None:
+    assert verdict(site(), site()) == "**Nothing changes.** A stack that is as the base says stays as it is."
+
+
+def test_machines_are_named_and_the_address_of_a_proxy_that_is_rebuilt_too() -> None:
+    assert verdict(site(), site(memory={1: 768})) == "**1 machine rebuilt (`core-01`).** Visitors notice nothing."
+    assert verdict(site(4), site(4, memory=dict.fromkeys(range(1, 5), 768))) == (
+        "**4 machines rebuilt (`core-01` to `core-04`).** Visitors notice: `http://192.168.56.12/`, "
+        "`http://192.168.56.13/` are silent while the machine there is rebuilt."
+    )
+    assert verdict(site(5), site(3)) == "**2 machines removed (`core-04`, `core-05`).** Visitors notice nothing."
+
+
+def test_the_machine_of_the_only_proxy_is_missed_and_so_may_be_that_of_the_only_backend() -> None:
+    alone = service("backend", mode={"replicated": {"replicas": 1}})
+    old, new = (site(proxies=[2], memory={2: memory}, more=[alone]) for memory in (512, 768))
+    assert verdict(old, new).endswith(
+        "Visitors notice: no page while `core-02`, the machine of the only proxy, is rebuilt; "
+        "no page for a moment if the only backend runs on a machine that leaves."
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        (site(), site(network="192.168.57"), "the network changes from `192.168.56.0/24` to `192.168.57.0/24`"),
+        (site(), site(prefix="web"), "`web-01` to `web-03` get the address of another machine"),
+        (
+            site(managers=1),
+            site(managers=1, memory={1: 768}),
+            "`core-01` is the only manager, and the swarm would be lost with it",
+        ),
+    ],
+    ids=["network", "prefix", "manager"],
+)
+def test_what_a_stack_can_not_bear_needs_down_first(old: Resources, new: Resources, why: str) -> None:
+    line = verdict(old, new)
+    assert "Needs `make down` first**" in line
+    assert line.endswith(f"with the version before: {why}. No page until the next `make up`.")
+    assert "one at a time" not in report(old, new, "About.")
+
+
+def test_a_worker_beside_a_single_manager_may_be_rebuilt() -> None:
+    assert "make down" not in verdict(site(managers=1), site(managers=1, memory={3: 768}))
+
+
+def test_addresses_that_go_are_named() -> None:
+    assert verdict(site(), site(port=8080)).endswith(
+        "Visitors notice: `http://192.168.56.12/`, `http://192.168.56.13/` answer no more."
+    )
+    assert "`http://192.168.56.13/` answers no more" in verdict(site(), site(proxies=[2]))
+
+
+def test_new_content_is_seen_and_nothing_else() -> None:
+    assert verdict(site(), site(release="2" * 64)) == "**New content.** Visitors notice: the new pages."
+
+
+def test_a_service_of_one_task_is_missed_for_a_moment() -> None:
+    one = {"mode": {"replicated": {"replicas": 1}}}
+    old, new = (site(more=[service("backend", image=image, **one)]) for image in ("a", "b"))
+    assert "no page for a moment: `backend` has one task" in verdict(old, new)
+    old, new = (site(more=[service("backend", image=image)]) for image in ("a", "b"))
+    assert verdict(old, new) == "**Service `backend` updated.** Visitors notice nothing."
+
+
+def test_more_tasks_leave_those_that_are_there() -> None:
+    text = report(site(), site(more=[service("backend", mode={"replicated": {"replicas": 3}})]), "About.")
+    assert "- `backend` changes from 2 to 3 tasks; the others stay." in text
+    assert text.startswith("**Service `backend` updated.** Visitors notice nothing.")
+
+
+def test_another_port_of_the_backends_is_felt() -> None:
+    old, new = (
+        site(more=[service("backend", endpointSpec={"ports": [{"publishedPort": port}]})]) for port in (8080, 8081)
+    )
+    assert "errors until proxies and `backend` agree on the port" in verdict(old, new)
+
+
+def test_a_stack_that_is_new_and_a_base_that_is_refused_are_told_from_a_change() -> None:
+    assert report(None, site(), "About.").startswith("**A new stack:** 3 machines added")
+    text = report(None, site(), "About.", base_words="the words of the base")
+    assert text.startswith("**The preview of the base fails, that of this change does not.**")
+    assert "```text\nthe words of the base\n```" in text
+
+
+# --- files ---
+
+
+def test_the_same_difference_on_many_nodes_is_shown_once_with_all_names() -> None:
+    old, new = site(9), site(9, memory=dict.fromkeys(range(1, 10), 768))
+    [diff] = file_diffs(old, new, compare(old, new))
+    assert diff.files == {"VAGRANTFILE": [f"machines-core-{number:02d}" for number in range(1, 10)]}
+    text = report(old, new, "About.")
+    assert "Difference 1: `VAGRANTFILE` of `machines-core-01` to `machines-core-09`, each with its own name" in text
+    assert text.count("+memory 768") == 1
+    assert "environment.VAGRANTFILE: difference 1\n" in text
+
+
+def test_differences_that_are_not_the_same_are_shown_apart() -> None:
+    old, new = site(), site(memory={1: 768, 2: 1024})
+    assert len(file_diffs(old, new, compare(old, new))) == 2
+
+
+def test_files_of_a_new_machine_are_shown_only_if_they_are_of_a_new_kind() -> None:
+    assert file_diffs(site(), site(4), compare(site(), site(4))) == []
+    other = site(4, memory={4: 768})
+    [diff] = file_diffs(site(), other, compare(site(), other))
+    assert diff.files == {"VAGRANTFILE": ["machines-core-04"]}
+    assert '+name "core-04"' in diff.texts[0]
+
+
+def test_a_script_is_called_by_its_template() -> None:
+    old, new = (
+        resources(preview(command("A", "a", CREATE_SCRIPT=f"#!\n{word}\n"), command("B", "b", OTHER=f"#!\n{word}\n")))
+        for word in ("one", "two")
+    )
+    [diff] = file_diffs(old, new, compare(old, new))
+    assert diff.files == {"templates/some/create.sh": ["a"], "OTHER": ["b"]}
+
+
+# --- foreign text ---
+
+HOSTILE = [
+    "`" * 3,
+    "`" * 70,
+    "@everyone",
+    "</details>",
+    "<!--",
+    "[x](http://x)",
+    "\u202e",
+    "\x1b[2J",
+    "é",
+    "~~~",
+    "#1",
+    "\r",
+]
+hostile = st.lists(st.sampled_from([*HOSTILE, "\n", "a", " ", "line\n"]), max_size=12).map("".join)
+
+
+def outside(text: str) -> str:
+    """What of a Markdown text stands outside of code fences, as CommonMark has it, and of code spans."""
+    kept, end = [], None
+    for line in text.splitlines():
+        mark = re.match(r" {0,3}(`{3,}|~{3,})", line)
+        if end is None and mark:
+            end = mark[1]
+        elif end is None:
+            kept.append(re.sub(r"`[^`]*`", "", line))
+        elif mark and mark[1].startswith(end) and line.strip() == mark[1]:
+            end = None
+    assert end is None, "a fence stays open"
+    return "\n".join(kept)
+
+
+@settings(deadline=None)
+@given(hostile, hostile, hostile)
+def test_nothing_foreign_gets_out_of_its_fence(name: str, old: str, new: str) -> None:
+    def side(word: str) -> Resources:
+        step = command("Machines", f"machines-{name}", node=name, KEY=word, FILE=f"\n{word}", NODE_ADDRESS=name)
+        return resources(preview(step, service(f"{word}s"), service(name, image=word)))
+
+    before, after = side(old), side(new)
+    texts = [
+        report(before, after, "About."),
+        report(None, after, "About.", base_words=old),
+        refusal(old, "About.", base_words=new),
+    ]
+    for text in texts:
+        free = outside(text)
+        assert [mark for mark in ("@", "#", "](", "<!", "~~~", "\x1b", "\u202e") if mark in free] == []
+        assert free.count("<details>") == free.count("</details>")
+        assert not {"\x1b", "\u202e", "\r"} & set(text)
+
+
+@settings(deadline=None)
+@given(hostile)
+def test_a_fence_ends_where_its_text_ends(text: str) -> None:
+    assert outside(f"before\n\n{fence(text)}\nafter") == "before\n\n\nafter"
+
+
+def test_what_hides_is_written_as_its_number() -> None:
+    assert visible("a\u202eb\x1b[0m\u200b\r\n\tc") == "a\\u202eb\\u001b[0m\\u200b\\u000d\n\tc"
+
+
+def test_many_names_are_counted() -> None:
+    assert listed(f"n{'x' * i}" for i in range(20)).endswith("`nxxxxxxxxxxx`, 8 more")
+    assert listed(["b-10", "b-9", "a", "b-8"]) == "`a`, `b-8` to `b-10`"
+
+
+# --- length ---
+
+
+def test_a_long_report_is_cut_to_its_limit_and_says_what_is_missing() -> None:
+    def large(word: str) -> Resources:
+        texts = {f"FILE{i:02}": "\n".join(f"{word} {i} {n}" for n in range(600)) for i in range(40)}
+        return resources(preview(command("A", "a", "", None, SMALL=f"\n{word}", **texts)))
+
+    text = report(large("one"), large("two"), "About.")
+    assert LIMIT - 3000 < len(text.encode()) <= LIMIT
+    assert re.search(r"^Too long for a comment; cut short: \d+ of 41 differences\.$", text, re.MULTILINE)
+    assert CUT_LINE in text
+    assert "\n-one 0 0\n" in text
+    assert text.endswith("\nAbout.\n")
+    outside(text)
+
+
+def test_a_small_difference_is_not_crowded_out_by_large_ones() -> None:
+    def mixed(word: str) -> Resources:
+        large = {f"A{i}": "\n".join(f"{word} {i} {n}" for n in range(6000)) for i in range(4)}
+        return resources(preview(command("A", "a", "", None, Z=f"small\n{word}\n", **large)))
+
+    text = report(mixed("one"), mixed("two"), "About.")
+    assert "+two\n```" in text
+    assert "cut short: 4 of 5 differences" in text
+
+
+def test_a_long_list_of_resources_is_cut() -> None:
+    old, new = (resources(preview(*(command("A", f"x{i}y", KEY=f"{word}{i}") for i in range(3000)))) for word in "ab")
+    text = report(old, new, "About.")
+    assert len(text.encode()) <= LIMIT
+    assert "cut short: the list of resources." in text
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(hostile, st.integers(1, 400)), max_size=4), st.integers(3000, 12_000))
+def test_no_report_is_longer_than_its_limit(pieces: Sequence[tuple[str, int]], limit: int) -> None:
+    def side(word: str) -> Resources:
+        texts = {f"K{i}": f"\n{text}{word}" * size for i, (text, size) in enumerate(pieces)}
+        return resources(preview(command("A", "a", "", None, **texts)))
+
+    old, new = side("one"), side("two")
+    words = "".join(text * size for text, size in pieces)
+    assert len(report(old, new, "About.", limit=limit).encode()) <= limit
+    assert len(report(None, new, "About.", base_words=words, limit=limit).encode()) <= limit
+    assert len(refusal(words, "About.", base_words=words, limit=limit).encode()) <= limit
+
+
+def test_a_single_line_that_is_too_long_is_cut_inside() -> None:
+    assert cut("x" * 100, 10) == f"{'x' * 10}\n{CUT_LINE}"
+    assert cut("a\nb\nc", 4) == f"a\nb\n{CUT_LINE}"
+
+
+# --- trees ---
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with one commit, which the tool takes for the project's."""
+    folder = tmp_path / "a clone"
+    folder.mkdir()
+    monkeypatch.setattr(stack, "ROOT", folder)
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "nobody")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "nobody@example.org")
+    for name in ("BASE", "HEAD"):
+        monkeypatch.delenv(name, raising=False)
+    pr_preview.git("init", "--quiet", "--initial-branch=main")
+    for name in ("kept", "edited", "gone"):
+        (folder / name).write_text(f"{name}\n")
+    (folder / ".gitignore").write_text("ignored\n")
+    commit("first")
+    return folder
+
+
+def commit(message: str) -> str:
+    pr_preview.git("add", "--all")
+    pr_preview.git("commit", "--quiet", f"--message={message}")
+    return pr_preview.commit_of("HEAD")
+
+
+def files(tree: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in tree.iterdir()}
+
+
+def test_a_commit_is_written_as_it_is_and_the_working_tree_with_what_is_not_committed(
+    clone: Path, tmp_path: Path
+) -> None:
+    first = pr_preview.commit_of("main")
+    (clone / "edited").write_text("now\n")
+    (clone / "gone").unlink()
+    for name in ("new", "ignored"):
+        (clone / name).write_text(f"{name}\n")
+    before = pr_preview.git("status", "--porcelain"), sorted((clone / ".git").rglob("*"))
+    for name, edited in (("commit", False), ("tree", True)):
+        (tmp_path / name).mkdir()
+        pr_preview.write_tree(Side(first, edited), tmp_path / name)
+    same = {".gitignore": "ignored\n", "kept": "kept\n"}
+    assert files(tmp_path / "commit" / "tree") == {**same, "edited": "edited\n", "gone": "gone\n"}
+    assert files(tmp_path / "tree" / "tree") == {**same, "edited": "now\n", "new": "new\n"}
+    assert before == (pr_preview.git("status", "--porcelain"), sorted((clone / ".git").rglob("*")))
+
+
+def test_a_change_is_compared_with_what_it_was_made_from(clone: Path) -> None:
+    first = pr_preview.commit_of("main")
+    pr_preview.git("checkout", "--quiet", "-b", "change")
+    (clone / "kept").write_text("change\n")
+    change = commit("change")
+    pr_preview.git("checkout", "--quiet", "main")
+    (clone / "edited").write_text("meanwhile\n")
+    commit("meanwhile")
+    assert pr_preview.common("main", change) == first
+
+
+def test_a_base_that_is_not_there_is_named_with_what_to_do(clone: Path) -> None:
+    with pytest.raises(ToolError, match=r"^this clone knows no commit origin/main; fetch it, or give another BASE"):
+        pr_preview.pr_preview()
+    first = pr_preview.commit_of("main")
+    pr_preview.git("checkout", "--quiet", "--orphan", "stranger")
+    with pytest.raises(ToolError, match=r"share no commit here; in a shallow clone: git fetch --unshallow$"):
+        pr_preview.common("main", commit("stranger"))
+    assert first
+
+
+@pytest.fixture
+def planned(clone: Path, monkeypatch: pytest.MonkeyPatch) -> dict[bool, Resources | Exception | None]:
+    """What the engine plans, for a side that is edited and one that is not."""
+    monkeypatch.setenv("BASE", "main")
+    (clone / "edited").write_text("now\n")
+    plans: dict[bool, Resources | Exception | None] = {False: site(), True: site(4)}
+
+    def plan(side: Side) -> Resources | None:
+        result = plans[side.edited]
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    monkeypatch.setattr(pr_preview, "planned", plan)
+    return plans
+
+
+Plans = dict[bool, Resources | Exception | None]
+
+
+def test_a_change_is_told_with_status_0(planned: Plans, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pr_preview.pr_preview() == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("**1 machine added (`core-04`).** Visitors notice nothing.\n")
+    assert "with changes that are not committed" in said.out.splitlines()[-1]
+    assert said.err.startswith("==> previewing ")
+
+
+def test_a_refused_change_is_told_with_status_1(planned: Plans, capsys: pytest.CaptureFixture[str]) -> None:
+    planned[True] = PreviewError("error: the settings are refused")
+    assert pr_preview.pr_preview() == 1
+    assert capsys.readouterr().out.startswith("**Refused.** ")
+    planned[False] = PreviewError("of the base")
+    assert pr_preview.pr_preview() == 1
+    assert "The preview of the base fails too:\n\n```text\nof the base\n```" in capsys.readouterr().out
+
+
+def test_a_refused_base_is_told_with_status_0(planned: Plans, capsys: pytest.CaptureFixture[str]) -> None:
+    planned[False] = PreviewError("of the base")
+    assert pr_preview.pr_preview() == 0
+    assert capsys.readouterr().out.startswith("**The preview of the base fails, that of this change does not.**")
+
+
+def test_a_stack_file_that_one_side_lacks(planned: Plans, capsys: pytest.CaptureFixture[str]) -> None:
+    planned[False] = None
+    assert pr_preview.pr_preview() == 0
+    assert capsys.readouterr().out.startswith("**A new stack:** 4 machines added")
+    planned[True] = None
+    with pytest.raises(ToolError, match=r"has no Pulumi\.dev\.yaml: give the STACK that it has$"):
+        pr_preview.pr_preview()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_stack_needs_nobodys_passphrase_unless_it_holds_what_is_encrypted(tmp_path: Path) -> None:
+    file = tmp_path / "Pulumi.dev.yaml"
+    assert not pr_preview.seal(tmp_path)
+    file.write_text("secretsprovider: awskms://key\nencryptionsalt: v1:a\nconfig:\n  a:b: 1\n")
+    assert pr_preview.seal(tmp_path)
+    assert file.read_text() == "config:\n  a:b: 1\n"
+    file.write_text(text := "encryptionsalt: v1:a\nconfig:\n  a:b:\n    secure: v1:b\n")
+    assert pr_preview.seal(tmp_path)
+    assert file.read_text() == text
+
+
+def test_a_failure_is_told_without_the_places_of_this_machine(tmp_path: Path) -> None:
+    entries = [
+        {"severity": "warning", "message": "not this"},
+        {"severity": "error", "message": f"error: in {tmp_path}/tree/components/a.py\n"},
+        {"severity": "error", "message": "error: an unhandled error: Program exited with non-zero exit code: 1\n"},
+    ]
+    words = pr_preview.failure(json.dumps({"diagnostics": entries}), "")
+    assert pr_preview.without_paths(words, tmp_path / "tree") == "error: in components/a.py"
+    words = pr_preview.failure("", f"error: {(stack.ROOT / '.venv').resolve()}/lib and {sys.base_prefix}/lib")
+    assert pr_preview.without_paths(words, tmp_path / "tree") == "error: .venv/lib and python/lib"

@@ -1,0 +1,156 @@
+"""GitHub's workflows: what they may do, and the steps of their own, run with a stand-in for `gh`."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+OWN_BRANCH = "github.event.pull_request.head.repo.full_name == github.repository"
+
+# Remembers how it was called; COMMENTS is what is there already, MINE the id of ours.
+GH = """#!/bin/sh
+printf '%s\\n' "$*" >>"$CALLS"
+case "$*" in
+  *--jq*) printf '%s' "$KNOWN" ;;
+  *) cp comment.md "$CALLS.body" ;;
+esac
+"""
+
+
+def workflow(name: str) -> dict[Any, Any]:
+    loaded: dict[Any, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text())
+    return loaded
+
+
+def jobs() -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in WORKFLOWS:
+        for name, job in workflow(path.name)["jobs"].items():
+            yield f"{path.stem}/{name}", job
+
+
+def step(job: dict[str, Any], name: str) -> dict[str, Any]:
+    [found] = [step for step in job["steps"] if step.get("name") == name]
+    return dict(found)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_every_action_is_pinned_by_its_commit_with_its_version_beside_it(path: Path) -> None:
+    uses = re.findall(r"uses: (.*)", path.read_text())
+    assert uses
+    assert [line for line in uses if not re.fullmatch(r"[\w/.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line)] == []
+
+
+def test_no_workflow_runs_a_pull_requests_code_with_a_token_that_writes() -> None:
+    for path in WORKFLOWS:
+        events = workflow(path.name)[True]  # YAML's `on`
+        assert not {"pull_request_target", "workflow_run"} & set(events)
+        assert workflow(path.name)["permissions"] in ({}, {"contents": "read"})
+    for name, job in jobs():
+        checks_out = [step for step in job["steps"] if "checkout@" in step.get("uses", "")]
+        assert all(step["with"]["persist-credentials"] is False for step in checks_out), name
+        if "write" in job.get("permissions", {}).values():
+            assert not checks_out, name
+            assert OWN_BRANCH in job["if"], name
+
+
+def test_secrets_are_given_only_to_what_looks_at_the_state_and_never_to_a_fork() -> None:
+    with_secrets = {name: job for name, job in jobs() if "secrets." in yaml.safe_dump(job)}
+    assert set(with_secrets) == {"preview/running"}
+    job = with_secrets["preview/running"]
+    assert OWN_BRANCH in job["if"]
+    assert "vars.PULUMI_BACKEND_URL != ''" in job["if"]
+    assert job["permissions"] == {"contents": "read"}
+
+
+def test_a_check_is_the_command_that_a_contributor_runs() -> None:
+    assert workflow("check.yml")["jobs"]["check"]["steps"][-1] == {"run": "make check"}
+    assert set(workflow("check.yml")[True]) == {"pull_request", "push"}
+
+
+# --- steps ---
+
+
+def run(text: str, folder: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Runs a step as GitHub does with `shell: bash`."""
+    programs = folder / "programs"
+    return subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", text],
+        cwd=folder,
+        env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "RUNNER_TEMP": str(folder), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def program(folder: Path, name: str, text: str) -> None:
+    (folder / "programs").mkdir(exist_ok=True)
+    (folder / "programs" / name).write_text(text)
+    (folder / "programs" / name).chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("known", "call"),
+    [
+        ("", "api --silent repos/o/r/issues/7/comments --field body=@comment.md"),
+        ("41\n42\n", "api --silent --method PATCH repos/o/r/issues/comments/41 --field body=@comment.md"),
+    ],
+    ids=["new", "edited in place"],
+)
+def test_there_is_one_comment_with_a_hidden_mark(tmp_path: Path, known: str, call: str) -> None:
+    program(tmp_path, "gh", GH)
+    (tmp_path / "preview.md").write_text("**Nothing changes.**\n")
+    calls = tmp_path / "calls"
+    job = workflow("preview.yml")["jobs"]["comment"]
+    done = run(
+        step(job, "write or edit the comment")["run"],
+        tmp_path,
+        CALLS=str(calls),
+        KNOWN=known,
+        GITHUB_REPOSITORY="o/r",
+        NUMBER="7",
+    )
+    assert done.returncode == 0, done.stderr
+    [look, write] = calls.read_text().splitlines()
+    assert look.startswith("api --paginate repos/o/r/issues/7/comments --jq .[] | select(.user.login == ")
+    assert 'startswith("<!-- swarm-site preview -->")' in look
+    assert write == call
+    assert Path(f"{calls}.body").read_text() == "<!-- swarm-site preview -->\n**Nothing changes.**\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "shown"),
+    [
+        ("**Nothing changes.**", 0, "**Nothing changes.**\n"),
+        ("**Refused.**", 2, "**Refused.**\n"),
+        ("", 2, "**No preview:** make pr-preview failed; the log of the check says why.\n"),
+    ],
+    ids=["fine", "refused", "failed"],
+)
+def test_a_preview_is_in_the_summary_whatever_comes_of_it(tmp_path: Path, said: str, status: int, shown: str) -> None:
+    program(
+        tmp_path, "make", f"#!/bin/sh\necho \"$*\" >&2\nprintf '%s' '{said}'\n[ -z '{said}' ] || echo\nexit {status}\n"
+    )
+    summary = tmp_path / "summary"
+    text = step(workflow("preview.yml")["jobs"]["compare"], "preview both")["run"]
+    done = run(text, tmp_path, GITHUB_STEP_SUMMARY=str(summary))
+    assert (done.returncode, done.stderr) == (status, "pr-preview BASE=HEAD^1 HEAD=HEAD\n")
+    assert summary.read_text() == (tmp_path / "preview.md").read_text() == shown
+
+
+def test_what_is_said_of_the_state_is_no_markup(tmp_path: Path) -> None:
+    program(tmp_path, "make", "#!/bin/sh\necho '</pre> & <b>'\nexit 3\n")
+    summary = tmp_path / "summary"
+    text = step(workflow("preview.yml")["jobs"]["running"], "preview against the state")["run"]
+    done = run(text, tmp_path, GITHUB_STEP_SUMMARY=str(summary), STACK="blue")
+    assert done.returncode == 3
+    lines = summary.read_text().splitlines()
+    assert lines[1] == "<summary>pulumi preview --diff, stack blue</summary>"
+    assert lines[3:6] == ["<pre>", "&lt;/pre> &amp; &lt;b>", "</pre>"]
