@@ -38,7 +38,7 @@ class Observation:
 
     entries: list[NodeEntry]
     resources: dict[str, dict[str, Any]]
-    outputs: dict[str, Any]
+    outputs: Mapping[str, Any]
     facts: dict[str, dict[str, str]]
     manager: str | None = None
     nodes: dict[str, list[str]] = field(default_factory=dict)
