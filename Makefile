@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 # Two targets at once would work on the same stack.
 .NOTPARALLEL:
-.PHONY: help up check e2e life chaos preview pr-preview down status repair ssh logs env bench docs fmt lock
+.PHONY: help up check e2e life chaos preview pr-preview down status repair ssh logs env bench plot docs fmt lock
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.* ## (.*)/\1\t\2/p' Makefile | expand -t 12
@@ -22,7 +22,7 @@ check: ## everything that is missing, then format, lint, types and the fast test
 e2e: ## the real engine on real nodes, start to end (TARGET=docker)
 	@tools/e2e
 
-life: ## machines rebuilt, added, removed, dead, returned and changed by hand, on real nodes: half an hour
+life: ## of those, the ones about the life of a node: rebuilt, added, removed, dead, changed by hand, cut off
 	@SELECT=life tools/e2e
 
 chaos: ## cuts up, rebuild and down off at N random moments each, and goes on (make chaos N=20 SEED=1)
@@ -54,6 +54,10 @@ env: ## the exports for plain pulumi, to be read by eval
 
 bench: ## figures, against a plain shell script in the same run
 	@tools/setup up && . ./.env && python -m tools.bench
+
+plot: ## draws docs/answers.svg from a run's records (E2E_LOGS=FOLDER make e2e; make plot LOGS=FOLDER)
+	@tools/setup preview && . ./.env && python -m tools.plot --output docs/answers.svg \
+	  "$(LOGS)/load-node-killed.json" "$(LOGS)/load-rebuild-of-all.json"
 
 docs: ## writes the settings' manual, in README.md and Pulumi.yaml, from components/config.py
 	@tools/setup preview && . ./.env && python -m tools.docs

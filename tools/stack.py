@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,9 +156,9 @@ def resources() -> Resources:
     return _by_name(_deployment())
 
 
-def outputs() -> Mapping[str, Any]:
+def outputs() -> dict[str, Any]:
     """The outputs of the stack; none if it never came up."""
-    outputs: Mapping[str, Any] = resources().get(f"{PROJECT}-{STACK}", {}).get("outputs", {})
+    outputs: dict[str, Any] = resources().get(f"{PROJECT}-{STACK}", {}).get("outputs", {})
     return outputs
 
 

@@ -29,10 +29,11 @@ def up() -> int:
             drain(manager, name)
             switch_off(name)
     behind = returned(manager, dead) if manager else []
-    errors = task_errors() if manager else {}
+    errors = task_errors(manager)
     status = stack.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs", *excludes(dead))
     if status != 0:
-        for _, words in sorted(task_errors().items() - errors.items()):
+        manager = stack.living_manager([entry for entry in stack.nodes() if entry.name not in dead])
+        for _, words in sorted(task_errors(manager).items() - errors.items()):
             print(f"  {words}")
         raise ToolError("the stack is not up; what failed is said above; put it right and run again: make up")
     for entry in stack.nodes():  # today's: one that was behind may have gone for good
@@ -108,9 +109,8 @@ def take_away_lost_services(manager: str, resources: Resources) -> None:
         stack.on_node(manager, "docker", "service", "rm", name)
 
 
-def task_errors() -> dict[str, str]:
+def task_errors(manager: str | None) -> dict[str, str]:
     """What failed tasks said, by their ids: the engine does not know why a service was rolled back."""
-    manager = stack.living_manager(stack.nodes())
     if not manager:
         return {}
     done = stack.on_node(manager, "bash", "-c", render("status/manager.sh"), "status")

@@ -6,7 +6,6 @@ One site serves all of these tests, and each takes its settings as the one befor
 import contextlib
 import http.client
 import json
-import os
 import re
 import subprocess
 import threading
@@ -321,7 +320,6 @@ def test_all_nodes_are_rebuilt_by_one_up_and_a_proxy_always_answers(trio: Site) 
     rebuild_all(trio, "rebuild of all")
 
 
-@pytest.mark.skipif(not os.environ.get("E2E_LONG"), reason="takes ten minutes; it runs with E2E_LONG=1")
 def test_seven_nodes_are_rebuilt_by_one_up_and_a_proxy_always_answers(trio: Site) -> None:
     resize(trio, 7)
     trio.up()
