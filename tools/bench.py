@@ -1,7 +1,9 @@
 """Figures, each against a yardstick of the same run.
 
 up: the whole stack from nothing, against tests/bench/baseline.sh; second up: `pulumi up` without a change, against
-that of an empty program; content change: from the start of `pulumi up` until all nodes have it, against the same.
+that of an empty program; content change: from the start of `pulumi up` until all nodes have it, against the same;
+preview: of a new stack of 100 nodes, against one of 10, in seconds and in memory (the most that engine, plugins and
+program hold at once, each with what it shares with others).
 
 Everything happens in a copy of the tree with a state folder, a stack and networks of its own, and is taken away at the
 end. Progress goes to stderr, the figures to stdout.
@@ -17,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +45,10 @@ UP = ". ./.env && python -m tools.up"
 PULUMI_UP = f". ./.env && pulumi up --yes --skip-preview --suppress-outputs --stack {STACK}"
 EMPTY = "swarm-site-bench-empty"
 EMPTY_UP = f". ./.env && pulumi up --yes --skip-preview --suppress-outputs --stack {STACK} --cwd ../{EMPTY}"
+PREVIEW = f". ./.env && pulumi preview --json --stack {STACK}"
+FEW, MANY = 10, 100
+MEMORY_SECONDS = 0.05
+DIGITS = {"s": 2, "MB": 0}
 QUIET_LOAD = 1.0
 TABLE_WIDTH = 90
 
@@ -51,11 +58,12 @@ WATCH = f"exec 9<> <(:); until [[ {CONTENT}/current -ef {CONTENT}/releases/$0 ]]
 
 @dataclass
 class Figure:
-    """Seconds of what is measured and of its yardstick, round by round; the target is for one of their relations."""
+    """Samples of what is measured and of its yardstick, round by round; the target is for one of their relations."""
 
     name: str
     yardstick: str
-    seconds: list[float] = field(default_factory=list)
+    unit: str = "s"
+    samples: list[float] = field(default_factory=list)
     against: list[float] = field(default_factory=list)
     most_ratio: float | None = None
     most_difference: float | None = None
@@ -63,7 +71,7 @@ class Figure:
     @property
     def median(self) -> float:
         """The median of what is measured."""
-        return statistics.median(self.seconds)
+        return statistics.median(self.samples)
 
     @property
     def yardstick_median(self) -> float:
@@ -72,12 +80,12 @@ class Figure:
 
     @property
     def ratio(self) -> float:
-        """How many times its yardstick it took."""
+        """How many times its yardstick it is."""
         return self.median / self.yardstick_median
 
     @property
     def difference(self) -> float:
-        """How many seconds more than its yardstick it took."""
+        """How much more than its yardstick it is."""
         return self.median - self.yardstick_median
 
     @property
@@ -86,7 +94,7 @@ class Figure:
         if self.most_ratio is not None:
             return f"≤ {self.most_ratio:.2f}"
         if self.most_difference is not None:
-            return f"≤ {self.most_difference:g} s"
+            return f"≤ {self.most_difference:g} {self.unit}"
         return "none"
 
     @property
@@ -132,6 +140,8 @@ def measure(place: Site, rounds: int, loads: list[float]) -> Sequence[Figure]:
     up = Figure("up", "shell script", most_ratio=1.10)
     again = Figure("second up", "empty program")
     change = Figure("content change", "empty program", most_difference=2.0)
+    preview = Figure(f"preview, {MANY} nodes", f"{FEW} nodes", most_ratio=MANY / FEW)
+    memory = Figure("its memory", f"{FEW} nodes", unit="MB", most_ratio=MANY / FEW)
     say("once without a clock, so that images and engine are there")
     with quietly():
         place.up()
@@ -141,19 +151,28 @@ def measure(place: Site, rounds: int, loads: list[float]) -> Sequence[Figure]:
         up.against.append(baseline(place))
         with quietly():
             place.run("setup", "tools/setup up", seconds=UP_SECONDS)
-        up.seconds.append(timed(place, UP))
+        for count, times, peaks in (
+            (FEW, preview.against, memory.against),
+            (MANY, preview.samples, memory.samples),
+        ):
+            place.configure({"machines": {"count": count}})
+            times.append(timed(place, PREVIEW, peaks))
+        place.configure({})
+        up.samples.append(timed(place, UP))
         again.against.append(timed(place, EMPTY_UP))
-        again.seconds.append(timed(place, PULUMI_UP))
+        again.samples.append(timed(place, PULUMI_UP))
         change.against.append(timed(place, EMPTY_UP))
-        change.seconds.append(change_content(place, number))
+        change.samples.append(change_content(place, number))
         with quietly():
             place.down()
         loads.append(os.getloadavg()[0])
         pairs = [
-            f"{figure.name} {figure.seconds[-1]:.2f} : {figure.against[-1]:.2f} s" for figure in (up, again, change)
+            f"{figure.name} {figure.samples[-1]:.{DIGITS[figure.unit]}f} : "
+            f"{figure.against[-1]:.{DIGITS[figure.unit]}f} {figure.unit}"
+            for figure in (up, again, change, preview, memory)
         ]
         say(f"round {number} of {rounds}: {', '.join(pairs)}")
-    return up, again, change
+    return up, again, change, preview, memory
 
 
 # --- what is measured -------------------------------------------------------------------------------------------------
@@ -201,9 +220,9 @@ def baseline_inputs() -> dict[str, str]:
     }
 
 
-def timed(place: Site, command: str) -> float:
-    """The seconds that a line of bash takes in the copy."""
-    return seconds_of(["bash", "-c", command], place.clone, place.environment, place.logs / "timed.log")
+def timed(place: Site, command: str, peaks: list[float] | None = None) -> float:
+    """The seconds that a line of bash takes in the copy; `peaks` gets the most memory it held."""
+    return seconds_of(["bash", "-c", command], place.clone, place.environment, place.logs / "timed.log", peaks)
 
 
 def change_content(place: Site, number: int) -> float:
@@ -245,8 +264,17 @@ def forget_empty_program() -> None:
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
-def seconds_of(words: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path) -> float:
+def seconds_of(
+    words: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path, peaks: list[float] | None = None
+) -> float:
     """Run a command to its end; ends it and all its children if this tool is interrupted.
+
+    Args:
+        words: the command.
+        folder: where it runs.
+        environment: its variables.
+        log: what it says.
+        peaks: gets the most memory that it and its children held at once, in MB.
 
     Returns:
         How long it took; `subprocess` waits for one with a time limit in steps of 50 ms, so there is none.
@@ -265,6 +293,10 @@ def seconds_of(words: Sequence[str], folder: Path, environment: Mapping[str, str
             stderr=output,
             start_new_session=True,
         )
+        ended, most = threading.Event(), [0.0]
+        watch = threading.Thread(target=watch_memory, args=(process.pid, ended, most))
+        if peaks is not None:
+            watch.start()
         try:
             status = process.wait()
         except BaseException:
@@ -272,10 +304,26 @@ def seconds_of(words: Sequence[str], folder: Path, environment: Mapping[str, str
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
+        finally:
+            ended.set()
         seconds = time.monotonic() - begin
+    if peaks is not None:
+        watch.join()
+        peaks.append(most[0])
     if status != 0:
         raise ToolError(f"{words[-1]} failed:\n{log.read_text(errors='replace')[-4000:]}")
     return seconds
+
+
+def watch_memory(session: int, ended: threading.Event, most: list[float]) -> None:
+    """Keep in `most` the largest sum of the resident memory, in MB, of the processes of a session until it ended."""
+    while not ended.wait(MEMORY_SECONDS):
+        pages = 0
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if os.getsid(int(folder.name)) == session:
+                    pages += int((folder / "statm").read_text().split()[1])
+        most[0] = max(most[0], pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
 
 
 @contextlib.contextmanager
@@ -324,11 +372,11 @@ def table(figures: Sequence[Figure]) -> Table:
     for figure in figures:
         result.add_row(
             figure.name,
-            f"{figure.median:.2f} s",
+            f"{figure.median:.{DIGITS[figure.unit]}f} {figure.unit}",
             figure.yardstick,
-            f"{figure.yardstick_median:.2f} s",
+            f"{figure.yardstick_median:.{DIGITS[figure.unit]}f} {figure.unit}",
             f"{figure.ratio:.2f}",
-            f"{figure.difference:+.2f} s",
+            f"{figure.difference:+.{DIGITS[figure.unit]}f} {figure.unit}",
             figure.target + verdicts[figure.is_met],
         )
     return result
@@ -339,8 +387,9 @@ def as_json(figure: Figure) -> dict[str, Any]:
     return {
         "name": figure.name,
         "yardstick": figure.yardstick,
-        "seconds": figure.seconds,
-        "yardstick_seconds": figure.against,
+        "unit": figure.unit,
+        "samples": figure.samples,
+        "yardstick_samples": figure.against,
         "median": figure.median,
         "yardstick_median": figure.yardstick_median,
         "ratio": figure.ratio,
