@@ -44,6 +44,7 @@ class Site:
     port: str
     backends: int
     network: str
+    provider: str
 
     @classmethod
     def of(cls, resources: Resources) -> "Site":
@@ -53,6 +54,7 @@ class Site:
         proxies = {resource.node: inputs for resource, inputs in commands if resource.component == "Proxy"}
         ports = [re.search(r":(\d+)/", inputs.get("environment.STATE_URL", "")) for inputs in proxies.values()]
         every = [inputs for resource in resources.values() for inputs in [resource.inputs]]
+        made_by = [re.search(r'vm\.provider "(\w+)"', inputs.get("environment.VAGRANTFILE", "")) for inputs in every]
         counts = [inputs["mode.replicated.replicas"] for inputs in every if "mode.replicated.replicas" in inputs]
         return cls(
             addresses={node: inputs.get("environment.NODE_ADDRESS", "") for node, inputs in members},
@@ -61,6 +63,7 @@ class Site:
             port=next((port[1] for port in ports if port), "80"),
             backends=int(counts[0]) if counts and counts[0].isdigit() else 0,
             network=next((inputs["environment.NETWORK"] for inputs in every if "environment.NETWORK" in inputs), ""),
+            provider=next((found[1] for found in made_by if found), ""),
         )
 
     def url(self, node: str) -> str:
@@ -108,9 +111,13 @@ def effects(old: Resources, new: Resources, changes: Sequence[Change]) -> Effect
 
 
 def _blocked(result: Effects, before: Site, after: Site, changes: Sequence[Change]) -> None:
-    if before.network and after.network and before.network != after.network:
-        result.blocked.append(f"the network changes from {code(before.network)} to {code(after.network)}")
-        return
+    for what, was, becomes in (
+        ("network", before.network, after.network),
+        ("provider of the machines", before.provider, after.provider),
+    ):
+        if was and becomes and was != becomes:
+            result.blocked.append(f"the {what} changes from {code(was)} to {code(becomes)}")
+            return
     owners = {address: node for node, address in before.addresses.items() if address}
     renamed = [node for node, address in after.addresses.items() if owners.get(address, node) != node]
     if renamed:

@@ -72,13 +72,16 @@ def site(
     network: str = "192.168.56",
     release: str = "1" * 64,
     port: int = 80,
+    provider: str = "docker",
     more: Sequence[State] = (),
 ) -> Resources:
     """A site like the program's own."""
     states = [command("Machines", "machines-workshop", NETWORK=f"{network}.0/24", MEMORY=str(memory))]
     for number in range(1, count + 1):
         node, address = f"{prefix}-{number:02d}", f"{network}.{10 + number}"
-        file = f'name "{node}"\naddress "{address}"\nmemory {(memory or {}).get(number, 512)}\n'
+        file = (
+            f'vm.provider "{provider}"\nname "{node}"\naddress "{address}"\nmemory {(memory or {}).get(number, 512)}\n'
+        )
         machine = command("Machines", f"machines-{node}", node=node, VAGRANTFILE=file)
         machine["inputs"]["triggers"] = [hashlib.sha256(file.encode()).hexdigest()]
         role = "manager" if number <= managers else "worker"
@@ -199,6 +202,7 @@ def test_the_machine_of_the_only_proxy_is_missed_and_so_may_be_that_of_the_only_
     ("old", "new", "why"),
     [
         (site(), site(network="192.168.57"), "the network changes from `192.168.56.0/24` to `192.168.57.0/24`"),
+        (site(), site(provider="libvirt"), "the provider of the machines changes from `docker` to `libvirt`"),
         (site(), site(prefix="web"), "`web-01` to `web-03` get the address of another machine"),
         (
             site(managers=1),
@@ -206,7 +210,7 @@ def test_the_machine_of_the_only_proxy_is_missed_and_so_may_be_that_of_the_only_
             "`core-01` is the only manager, and the swarm would be lost with it",
         ),
     ],
-    ids=["network", "prefix", "manager"],
+    ids=["network", "provider", "prefix", "manager"],
 )
 def test_what_a_stack_can_not_bear_needs_down_first(old: Resources, new: Resources, why: str) -> None:
     line = verdict(old, new)
