@@ -574,6 +574,9 @@ def test_two_of_three_managers_gone_for_good_and_the_survivor_forms_the_swarm_ag
     with trio.watch("quorum lost", survivor, pages=[index(trio).encode()]) as record:
         wait_until("answers for everybody", record.goes_on)
         docker("rm", "-f", *map(trio.container, gone))
+        # A manager believes in its quorum for a moment.
+        nodes = ("docker", "node", "ls", "-q")
+        wait_until("the quorum to be missed", lambda: not trio.on_node(survivor, *nodes, check=False))
         document = status(trio)
         assert document["code"] in (1, 2)
         assert {finding["part"] for finding in document["findings"]} >= {"swarm", *gone}
