@@ -32,7 +32,7 @@ preview: ## what `make up` would change; needs no Docker and no node
 	@tools/setup preview && . ./.env && pulumi preview --diff --stack "$$STACK"
 
 pr-preview: ## what a change does to a stack, in Markdown for a pull request: make pr-preview BASE=origin/main
-	@tools/setup preview && . ./.env && python -m tools.pr_preview
+	@tools/setup engine && . ./.env && python -m tools.pr_preview
 
 down: ## takes the stack away, to the last file
 	@tools/setup down && . ./.env && python -m tools.down

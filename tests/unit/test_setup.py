@@ -748,6 +748,13 @@ def test_a_new_stacks_file_gets_the_salt_of_the_empty_passphrase(sandbox: Sandbo
     assert blue.read_text() == SALT + "config:\n  swarm-site:network: 192.168.57.0/24\n"
 
 
+@pytest.mark.parametrize(("goal", "made"), [("engine", ""), ("preview", "the stack\n")])
+def test_a_preview_of_stacks_of_its_own_needs_no_stack_of_the_users(sandbox: Sandbox, goal: str, made: str) -> None:
+    steps = ("ensure_packages", "ensure_python_environment", "ensure_engine", "ensure_env_file", "summarize")
+    stubs = "; ".join(f"{step}() {{ :; }}" for step in (*steps, "refuse_small_machine"))
+    assert succeeded(sandbox.setup(f"{stubs}; ensure_stack() {{ echo the stack; }}; main {goal}")) == made
+
+
 def test_a_passphrase_of_the_users_own_gets_a_salt_of_its_own(sandbox: Sandbox) -> None:
     (sandbox.clone / "Pulumi.dev.yaml").write_text(SALT)
     succeeded(sandbox.setup("ensure_stack_file", STACK="blue", PULUMI_CONFIG_PASSPHRASE="theirs"))
