@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from tools.pr_preview import PreviewError, Side
 from tools.report import refusal, report
 
 GOLDEN = Path(__file__).parent / "golden"
-SIDE_BY_SIDE = 4
 AUTHOR = {f"GIT_{who}_{what}": "nobody@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 Edit = Callable[[Path], None]
@@ -93,7 +91,7 @@ class Look:
         return self.folder / "tree"
 
 
-Looks = Mapping[str, "Future[Look]"]
+Looker = Callable[[str], Look]
 
 
 @pytest.fixture(scope="module")
@@ -126,32 +124,26 @@ def commit(clone: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def looks(
-    repository: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Looks]:
-    """Every side that the chosen tests look at, previewed side by side: one after another they would take long."""
-    items = [item for item in request.session.items if item.path == request.path]
-    wanted = {"main", "refused", "content"}
-    wanted |= {name for name in PAIRS if any(f"[{name}]" in item.name for item in items)}
-    wanted |= {name for name in SECRETS if any("secret" in item.name for item in items)}
+def look(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Looker:
+    """Previews a side, once."""
 
-    def look(name: str) -> Look:
+    @functools.cache
+    def preview(name: str) -> Look:
         folder = tmp_path_factory.mktemp(name)
         tree = pr_preview.write_tree(Side(pr_preview.commit_of(name)), folder)
         assert pr_preview.seal(tree)
         return Look(folder, pr_preview.preview(tree, folder))
 
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        yield {name: pool.submit(look, name) for name in sorted(wanted)}
+    return preview
 
 
-def markdown(looks: Looks, name: str) -> str:
+def markdown(look: Looker, name: str) -> str:
     about = "Compared."
     try:
-        new = comparison.resources(looks[name].result().raw)
+        new = comparison.resources(look(name).raw)
     except PreviewError as error:
         return refusal(str(error), about)
-    return report(comparison.resources(looks["main"].result().raw), new, about)
+    return report(comparison.resources(look("main").raw), new, about)
 
 
 def without_hashes(text: str) -> str:
@@ -161,8 +153,8 @@ def without_hashes(text: str) -> str:
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.e2e if name in LATER else ()) for name in PAIRS])
-def test_the_markdown_of_a_change_is_its_golden_file(name: str, looks: Looks) -> None:
-    text, golden = without_hashes(markdown(looks, name)), GOLDEN / f"{name}.md"
+def test_the_markdown_of_a_change_is_its_golden_file(name: str, look: Looker) -> None:
+    text, golden = without_hashes(markdown(look, name)), GOLDEN / f"{name}.md"
     if os.environ.get("UPDATE_GOLDEN"):
         GOLDEN.mkdir(exist_ok=True)
         golden.write_text(text)
@@ -176,26 +168,26 @@ def test_there_is_no_golden_file_that_nothing_is_compared_with() -> None:
 
 
 @pytest.mark.e2e
-def test_secret_values_stay_secret(looks: Looks) -> None:
-    old, new = (comparison.resources(looks[name].result().raw) for name in SECRETS)
+def test_secret_values_stay_secret(look: Looker) -> None:
+    old, new = (comparison.resources(look(name).raw) for name in SECRETS)
     text = report(old, new, "Compared.")
     assert "environment.PLAIN: value-1 → value-2" in text
     assert "hunter" not in text
 
 
 def test_the_command_prints_the_same_from_another_folder_and_says_that_a_change_is_refused(
-    repository: Path, looks: Looks
+    repository: Path, look: Looker
 ) -> None:
     done = command(repository, "refused")
-    assert (done.returncode, without_about(done.stdout)) == (1, without_about(markdown(looks, "refused")))
+    assert (done.returncode, without_about(done.stdout)) == (1, without_about(markdown(look, "refused")))
     assert done.stdout.splitlines()[-1].startswith("Stack `dev`, base `")
     assert re.fullmatch(r"==> previewing .*\n==> previewed after \d+ s\n", done.stderr)
 
 
 @pytest.mark.e2e
-def test_the_command_prints_the_same_from_another_folder(repository: Path, looks: Looks) -> None:
+def test_the_command_prints_the_same_from_another_folder(repository: Path, look: Looker) -> None:
     done = command(repository, "content")
-    assert (done.returncode, without_about(done.stdout)) == (0, without_about(markdown(looks, "content")))
+    assert (done.returncode, without_about(done.stdout)) == (0, without_about(markdown(look, "content")))
 
 
 def command(repository: Path, head: str) -> "subprocess.CompletedProcess[str]":
@@ -277,9 +269,9 @@ OPERATIONS = {
 @pytest.mark.e2e
 @pytest.mark.parametrize("name", ["one-more-node", "memory-of-one-node", "backend-configuration", "only-one-proxy"])
 def test_the_engine_plans_the_same_for_a_stack_that_is_as_the_base_says(
-    name: str, looks: Looks, docker_plugin: Plugin
+    name: str, look: Looker, docker_plugin: Plugin
 ) -> None:
-    base, head = looks["main"].result(), looks[name].result()
+    base, head = look("main"), look(name)
     call = functools.partial(pr_preview.pulumi, head.tree, head.folder)
     empty = json.loads(call("stack", "export", "--stack", stack.STACK))
     call("stack", "import", "--stack", stack.STACK, text=json.dumps(stack_of(base, empty, docker_plugin)))
@@ -295,9 +287,9 @@ def test_the_engine_plans_the_same_for_a_stack_that_is_as_the_base_says(
     assert {change.resource.name: change.kind for change in changes} == planned
 
 
-def test_the_inputs_that_replace_are_those_that_the_docker_plugin_names(looks: Looks, docker_plugin: Plugin) -> None:
+def test_the_inputs_that_replace_are_those_that_the_docker_plugin_names(look: Looker, docker_plugin: Plugin) -> None:
     checked = set()
-    for step in looks["main"].result().raw["steps"]:
+    for step in look("main").raw["steps"]:
         state = step["newState"]
         if state["type"] not in (SERVICE, SERVICE_CONFIG):
             continue
