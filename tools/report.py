@@ -132,6 +132,13 @@ def _machines(result: Effects, before: Site, after: Site, changes: Sequence[Chan
     for nodes, word in ((rebuilt, "rebuilt"), (removed, "removed"), (added, "added")):
         if nodes:
             result.headline.append(f"{_count(len(nodes), 'machine', word)} ({listed(nodes)})")
+    stay = before.addresses.keys() & after.addresses.keys()
+    for what, was, becomes in (("manager", before.managers, after.managers), ("proxy", before.proxies, after.proxies)):
+        new, gone = stay & set(becomes) - set(was), stay & set(was) - set(becomes)
+        if new:
+            result.headline.append(f"new {what} on {listed(new)}")
+        if gone:
+            result.headline.append(f"no {what} on {listed(gone)} any more")
     if rebuilt:
         result.notes.append("Machines are rebuilt one at a time; none leaves before all others are whole.")
         silent = [node for node in rebuilt if node in before.proxies and node in after.proxies]

@@ -231,6 +231,16 @@ def test_addresses_that_go_are_named() -> None:
     assert "`http://192.168.56.13/` answers no more" in verdict(site(), site(proxies=[2]))
 
 
+def test_machines_that_stay_may_get_and_lose_parts() -> None:
+    assert verdict(site(5), site(5, managers=5)) == (
+        "**New manager on `core-04`, `core-05`.** Visitors notice nothing."
+    )
+    assert verdict(site(), site(proxies=[1, 2])) == (
+        "**New proxy on `core-01`; no proxy on `core-03` any more.** "
+        "Visitors notice: `http://192.168.56.13/` answers no more."
+    )
+
+
 def test_new_content_is_seen_and_nothing_else() -> None:
     assert verdict(site(), site(release="2" * 64)) == "**New content.** Visitors notice: the new pages."
 
