@@ -51,16 +51,19 @@ case $state:$ROLE:$manages in
 esac
 
 own="\"ListenAddr\":\"$NODE_ADDRESS:2377\",\"AdvertiseAddr\":\"$NODE_ADDRESS\",\"DataPathAddr\":\"$NODE_ADDRESS\",\"Availability\":\"drain\""
-first=$(awk 'NR == 1 { print $1 }' "$WORK/nodes")
-if [[ ! -e $WORK/swarm && $NODE == "$first" ]] && ! manager_among_peers; then
-  swarm_request init "{$own}"
-  note_swarm
-  say "started the swarm"
-  exit 0
-fi
-if [[ ! -e $WORK/swarm && $NODE != "$first" ]] && { [[ ! -e $WORK/complete ]] || ! manager_among_peers; }; then
-  wait_for 180 "$first to start the swarm" test -e "$WORK/swarm" ||
-    fail "$first has not started the swarm within 180 s; run again: make up"
+if [[ ! -e $WORK/swarm && $ROLE == manager ]]; then
+  # The first manager that is up starts the swarm, and the others look again when it has.
+  take_lock "$WORK/locks/swarm" 180
+  if [[ ! -e $WORK/swarm ]] && ! manager_among_peers; then
+    swarm_request init "{$own}"
+    note_swarm
+    say "started the swarm"
+    exit 0
+  fi
+  exec 9>&-
+elif [[ ! -e $WORK/swarm ]]; then
+  wait_for 180 "a manager to start the swarm" test -e "$WORK/swarm" ||
+    fail "no manager has started the swarm within 180 s; run again: make up"
 fi
 wait_for 30 "a manager of the swarm" manager_among_peers ||
   fail "none of the swarm's managers answers, so nobody can let this node in; run: make repair"

@@ -33,6 +33,11 @@ drain() {
   done
 }
 
+# leave_swarm, on the node that leaves.
+leave_swarm() {
+  [[ $(docker info -f '{{.Swarm.LocalNodeState}}') == inactive ]] || docker swarm leave --force >/dev/null
+}
+
 mkdir -p "$WORK/locks"
 if [[ -e $WORK/leaving && $(cat "$WORK/leaving") == "$PPID" ]]; then
   say "the whole swarm goes; nothing to hand over"
@@ -55,16 +60,18 @@ fi
 
 alive=""
 if answers "$NODE"; then alive=yes; else say "does not answer; its entry is taken out"; fi
+# A leave that was cut off may have taken the entry out already.
+listed=$(on_node "$manager" entries "$NODE" </dev/null)
 # Before the cluster was complete, and after it was dissolved, there is nothing to hand over.
-if [[ $alive && -e $WORK/complete ]]; then
+if [[ $alive && $listed && -e $WORK/complete ]]; then
   wait_for 300 "all others to be whole" whole ||
     fail "can't leave: after 300 s these are not whole: ${lacking//$'\n'/, }; run: make status"
   touch "$WORK/locks/leaving-$NODE"
   on_node "$manager" drain "$NODE" </dev/null
 fi
 if [[ $alive ]]; then
-  on_node "$manager" docker node demote "$NODE" </dev/null >/dev/null
-  on_node "$NODE" docker swarm leave --force </dev/null >/dev/null
+  if [[ $listed ]]; then on_node "$manager" docker node demote "$NODE" </dev/null >/dev/null; fi
+  on_node "$NODE" leave_swarm </dev/null
 fi
 on_node "$manager" remove_entries "$NODE" </dev/null ||
   fail "left, but its entry is still in the swarm; look: make ssh NODE=$manager, then docker node ls"

@@ -5,17 +5,19 @@
 
 # report SERVICE LABEL, on a manager: what is not there yet, a line each; `failed …` when the change was taken back.
 report() {
-  local state running
+  local state tasks starting
   state=$(docker service inspect "$1" -f '{{if .UpdateStatus}}{{.UpdateStatus.State}} {{.UpdateStatus.Message}}{{end}}')
   case $state in
     paused* | rollback*) echo "failed $state" && return 0 ;;
     updating*) echo "$state" ;;
   esac
-  running=$(docker service ps "$1" --filter desired-state=running --format '{{.Node}} {{.CurrentState}}' | awk '$2 == "Running" { print $1 }')
+  tasks=$(docker service ps "$1" --filter desired-state=running --format '{{.Node}} {{.CurrentState}}')
+  starting=$(awk '$2 != "Running" { print $1 }' <<<"$tasks")
+  if [[ $starting ]]; then echo "$starting" && return 0; fi
   docker node ls -q |
     xargs docker node inspect -f "{{.Description.Hostname}} {{.Spec.Availability}} {{.Status.State}} {{index .Spec.Labels \"$2\"}}" |
     awk '$2 == "active" && $3 == "ready" && $4 == "true" { print $1 }' |
-    { grep -vxF "$running" || true; }
+    { grep -vxF "$(cut -d' ' -f1 <<<"$tasks")" || true; }
 }
 
 settled() { words=$(on_node "$manager" report "$SERVICE" "$LABEL" </dev/null 2>&1) && [[ -z $words || $words == failed* ]]; }

@@ -668,7 +668,12 @@ def entries(name: str, *listings: str) -> list[Answer]:
 
 
 LEFT = "id1 core-01\nid2 core-02\n"
-STALE = LEFT + "id3 core-03\nid4 core-03\n"
+HERE = LEFT + "id3 core-03\n"
+STALE = HERE + "id4 core-03\n"
+LEAVES = [
+    Answer("core-03: docker info -f {{.Swarm.LocalNodeState}}", "active\n"),
+    Answer("core-03: docker swarm leave --force"),
+]
 
 
 @pytest.fixture
@@ -694,12 +699,12 @@ def test_a_leave_of_a_run_that_takes_the_whole_swarm_away_asks_nobody(trio: Worl
 
 def test_the_mark_of_another_run_does_not_count(trio: World) -> None:
     (trio.work / "leaving").write_text(f"{os.getpid()}0\n")
-    trio.plan(*manages("core-01"), *entries("core-01", STALE, LEFT), Answer("core-03: docker swarm leave --force"))
+    trio.plan(*manages("core-01"), *entries("core-01", STALE, LEFT), *LEAVES)
     assert "left after" in succeeded(trio.script("swarm/leave.sh", NODE="core-03"))
 
 
 def test_a_leave_drains_demotes_leaves_and_takes_every_entry_out_in_this_order(trio: World) -> None:
-    trio.plan(*manages("core-01"), *entries("core-01", STALE, LEFT), Answer("core-03: docker swarm leave --force"))
+    trio.plan(*manages("core-01"), *entries("core-01", STALE), *LEAVES)
     done = trio.script("swarm/leave.sh", NODE="core-03")
     assert re.fullmatch(r"core-03: left after \d+ s\n", succeeded(done))
     assert orders(trio) == [
@@ -728,7 +733,7 @@ def test_a_leave_drains_demotes_leaves_and_takes_every_entry_out_in_this_order(t
 def test_a_leave_waits_for_all_others_and_names_what_is_not_whole(
     trio: World, question: str, answer: str, lacking: str
 ) -> None:
-    trio.plan(Answer(question.format("core-01"), answer), *manages("core-01"))
+    trio.plan(Answer(question.format("core-01"), answer), *manages("core-01"), *entries("core-01", HERE))
     done = trio.script("swarm/leave.sh", NODE="core-03")
     assert refused(done) == f"core-03: can't leave: after 300 s these are not whole: {lacking}; run: make status\n"
     assert "core-03: waiting for all others to be whole, " in done.stdout
@@ -739,22 +744,36 @@ def test_a_leave_goes_on_as_soon_as_all_others_are_whole(trio: World) -> None:
     trio.plan(
         Answer(NODES_OF.format("core-01"), "core-01 Ready Active Leader\n", once=True),
         *manages("core-01"),
-        *entries("core-01", LEFT),
-        Answer("core-03: docker swarm leave --force"),
+        *entries("core-01", HERE, LEFT),
+        *LEAVES,
     )
     assert "left after" in succeeded(trio.script("swarm/leave.sh", NODE="core-03"))
+
+
+@pytest.mark.parametrize(("state", "left"), [("active", ["core-03: docker swarm leave --force"]), ("inactive", [])])
+def test_a_leave_that_was_cut_off_after_its_entry_went_hands_nothing_over_again(
+    trio: World, state: str, left: list[str]
+) -> None:
+    trio.plan(
+        Answer("core-03: docker info -f {{.Swarm.LocalNodeState}}", f"{state}\n"),
+        *manages("core-01"),
+        *entries("core-01", LEFT),
+        *LEAVES,
+    )
+    assert "left after" in succeeded(trio.script("swarm/leave.sh", NODE="core-03"))
+    assert orders(trio) == left
 
 
 def test_a_node_that_goes_for_good_is_not_waited_for(trio: World) -> None:
     trio.nodes("core-01", "core-02")
     trio.make("core-04")
-    trio.plan(*manages("core-01"), *entries("core-01", LEFT), Answer("core-03: docker swarm leave --force"))
+    trio.plan(*manages("core-01"), *entries("core-01", HERE, LEFT), *LEAVES)
     succeeded(trio.script("swarm/leave.sh", NODE="core-03"))
 
 
 def test_a_dead_node_is_only_taken_out_of_the_list(trio: World) -> None:
     trio.kill("core-03")
-    trio.plan(*manages("core-01"), *entries("core-01", STALE, LEFT))
+    trio.plan(*manages("core-01"), *entries("core-01", STALE))
     assert succeeded(trio.script("swarm/leave.sh", NODE="core-03")).startswith(
         "core-03: does not answer; its entry is taken out\ncore-03: left after"
     )
@@ -771,8 +790,8 @@ def test_a_dead_manager_is_passed_over_for_the_next(trio: World) -> None:
     trio.plan(
         Answer(NODES_OF.format("core-02"), "core-01 Ready Active \ncore-02 Ready Active Leader\n"),
         *manages("core-02"),
-        *entries("core-02", LEFT),
-        Answer("core-03: docker swarm leave --force"),
+        *entries("core-02", HERE, LEFT),
+        *LEAVES,
     )
     succeeded(trio.script("swarm/leave.sh", NODE="core-03"))
 
@@ -782,7 +801,7 @@ def test_an_entry_that_does_not_go_is_a_failure_that_says_where_to_look(trio: Wo
         Answer("core-01: docker node rm *", status=1),
         *manages("core-01"),
         *entries("core-01", STALE),
-        Answer("core-03: docker swarm leave --force"),
+        *LEAVES,
     )
     assert refused(trio.script("swarm/leave.sh", NODE="core-03")).endswith(
         "core-03: left, but its entry is still in the swarm; look: make ssh NODE=core-01, then docker node ls\n"
@@ -808,7 +827,7 @@ def test_the_last_manager_leaves_while_the_cluster_is_not_complete_and_the_swarm
 
 def test_a_node_leaves_at_once_while_the_cluster_is_not_complete(trio: World) -> None:
     (trio.work / "complete").unlink()
-    trio.plan(*manages("core-01"), *entries("core-01", LEFT), Answer("core-03: docker swarm leave --force"))
+    trio.plan(*manages("core-01"), *entries("core-01", HERE, LEFT), *LEAVES)
     succeeded(trio.script("swarm/leave.sh", NODE="core-03"))
     assert orders(trio) == ["core-01: docker node demote core-03", "core-03: docker swarm leave --force"]
 
@@ -856,16 +875,18 @@ def begun(fresh: World) -> World:
     return fresh
 
 
-def test_the_first_node_starts_a_swarm_drained_and_remembers_it(fresh: World) -> None:
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_first_manager_that_is_up_starts_a_swarm_drained_and_remembers_it(fresh: World, number: int) -> None:
+    node = f"core-0{number}"
     fresh.plan(
-        Answer(f"core-01: {STATE}", "inactive false \n"),
-        no_manager("core-02"),
-        no_manager("core-03"),
-        Answer("core-01: docker info -f {{.Swarm.Cluster.ID}}", "cluster id\n"),
+        Answer(f"{node}: {STATE}", "inactive false \n"),
+        *(no_manager(f"core-0{other}") for other in (1, 2, 3) if other != number),
+        Answer(f"{node}: docker info -f {{{{.Swarm.Cluster.ID}}}}", "cluster id\n"),
     )
-    assert succeeded(join(fresh, "core-01")) == "core-01: started the swarm\n"
+    assert succeeded(join(fresh, node)) == f"{node}: started the swarm\n"
+    own = f"192.0.2.{10 + number}"
     assert body(fresh) == (
-        '{"ListenAddr":"192.0.2.11:2377","AdvertiseAddr":"192.0.2.11","DataPathAddr":"192.0.2.11","Availability":"drain"}\n'
+        f'{{"ListenAddr":"{own}:2377","AdvertiseAddr":"{own}","DataPathAddr":"{own}","Availability":"drain"}}\n'
     )
     assert (fresh.work / "swarm").read_text() == "cluster id\n"
     assert any("--unix-socket /var/run/docker.sock" in call and "/swarm/init" in call for call in fresh.calls())
@@ -1031,23 +1052,24 @@ def test_a_second_swarm_is_never_started_beside_one_that_does_not_answer(fresh: 
     assert not (fresh.stubs / "bodies").exists()
 
 
-def test_a_node_whose_cluster_is_complete_does_not_wait_for_a_swarm_that_a_peer_manages(fresh: World) -> None:
-    (fresh.work / "complete").touch()
+def test_a_manager_that_comes_while_another_one_starts_the_swarm_waits_for_it_and_joins(fresh: World) -> None:
     fresh.plan(
         Answer(f"core-02: {STATE}", "inactive false \n"),
-        *manages("core-03"),
-        no_manager("core-01"),
-        *entries("core-03", ""),
-        Answer("core-03: docker swarm join-token -q manager", f"{TOKEN}\n"),
+        *manages("core-01"),
+        *entries("core-01", ""),
+        Answer("core-01: docker swarm join-token -q manager", f"{TOKEN}\n"),
     )
-    assert "joined through core-03" in succeeded(join(fresh, "core-02"))
+    # The lock is taken when it is tried, and is given back when the swarm is there.
+    fresh.stub("here", "flock", '#!/bin/sh\n[ "$1" = -w ] && echo "cluster id" >"$WORK/swarm"\n')
+    assert "joined through core-01" in succeeded(join(fresh, "core-02"))
+    assert not any("/swarm/init" in call for call in fresh.calls())
 
 
-def test_a_node_that_is_not_the_first_waits_for_a_swarm_and_gives_up_with_a_sentence(fresh: World) -> None:
-    fresh.plan(Answer(f"core-02: {STATE}", "inactive false \n"), no_manager("core-01"), no_manager("core-03"))
-    done = join(fresh, "core-02")
-    assert refused(done) == "core-02: core-01 has not started the swarm within 180 s; run again: make up\n"
-    assert "core-02: waiting for core-01 to start the swarm, " in done.stdout
+def test_a_worker_waits_for_a_swarm_and_gives_up_with_a_sentence(fresh: World) -> None:
+    fresh.plan(Answer(f"core-02: {STATE}", "inactive false \n"))
+    done = join(fresh, "core-02", "worker")
+    assert refused(done) == "core-02: no manager has started the swarm within 180 s; run again: make up\n"
+    assert "core-02: waiting for a manager to start the swarm, " in done.stdout
 
 
 def test_a_node_that_does_not_answer_ends_a_join_with_the_words_of_ssh(fresh: World) -> None:

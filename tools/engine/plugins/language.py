@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -24,10 +23,10 @@ VERSION = "3.256.0"
 # The program showed its error itself; the engine need not say more.
 ERROR_WAS_SHOWN = 32
 ASK_SECONDS = 30
-INSTALLED = (
-    "import importlib.metadata as m, json, sys;"
-    "print(json.dumps({'version': sys.version.split()[0],"
-    " 'packages': sorted((d.metadata['Name'], d.version) for d in m.distributions())}))"
+VERSION_QUESTION = "import sys; print(sys.version.split()[0])"
+PACKAGES_QUESTION = (
+    "import importlib.metadata as m, json;"
+    "print(json.dumps(sorted((d.metadata['Name'], d.version) for d in m.distributions())))"
 )
 
 
@@ -78,14 +77,14 @@ class Language(language_pb2_grpc.LanguageRuntimeServicer):
     def About(self, request: language_pb2.AboutRequest, context: grpc.ServicerContext) -> language_pb2.AboutResponse:
         with reported(context):
             python = interpreter(request.info)
-            return language_pb2.AboutResponse(executable=str(python), version=installed(python).version)
+            return language_pb2.AboutResponse(executable=str(python), version=ask(python, VERSION_QUESTION).strip())
 
     @override
     def GetProgramDependencies(
         self, request: language_pb2.GetProgramDependenciesRequest, context: grpc.ServicerContext
     ) -> language_pb2.GetProgramDependenciesResponse:
         with reported(context):
-            packages = installed(interpreter(request.info)).packages
+            packages = json.loads(ask(interpreter(request.info), PACKAGES_QUESTION))
             dependencies = [language_pb2.DependencyInfo(name=name, version=version) for name, version in packages]
             return language_pb2.GetProgramDependenciesResponse(dependencies=dependencies)
 
@@ -149,25 +148,19 @@ def interpreter(info: language_pb2.ProgramInfo) -> Path:
     return python
 
 
-@dataclass(frozen=True)
-class Installed:
-    """What an interpreter has."""
-
-    version: str
-    packages: list[tuple[str, str]]
-
-
-def installed(python: Path) -> Installed:
-    """Asks an interpreter for its version and packages.
+def ask(python: Path, question: str) -> str:
+    """Returns what an interpreter prints when it runs a line of Python.
 
     Raises:
         PluginError: It does not work.
     """
     try:
-        answer = subprocess.run([python, "-c", INSTALLED], capture_output=True, timeout=ASK_SECONDS, check=True)
+        answer = subprocess.run(
+            [python, "-c", question], capture_output=True, text=True, timeout=ASK_SECONDS, check=True
+        )
     except (OSError, subprocess.SubprocessError) as error:
         raise PluginError(f"'{python}' does not work: {error}") from error
-    return Installed(**json.loads(answer.stdout))
+    return answer.stdout
 
 
 def register(server: grpc.Server, engine: Engine, processes: Processes) -> None:
