@@ -42,6 +42,7 @@ class Machines(pulumi.ComponentResource):
     nobody owns), the box, one machine a node. Does not: install or join anything on them.
     """
 
+    workshop: command.local.Command
     machines: Sequence[Machine]
     proxies: Sequence[Machine]
     outputs: pulumi.Output[Mapping[str, Mapping[str, str]]]
@@ -50,7 +51,7 @@ class Machines(pulumi.ComponentResource):
         super().__init__(f"{PACKAGE}:index:Machines", name, None, opts)
         box = f"localhost/site/node:{folder_hash(BOX_RECIPE)[:12]}"
         common = {"WORK": args.work, "STACK": args.stack, "PROVIDER": args.provider}
-        workshop = remote.run(
+        self.workshop = remote.run(
             f"{name}-workshop",
             create="machines/workshop.sh",
             delete="machines/sweep.sh",
@@ -80,12 +81,12 @@ class Machines(pulumi.ComponentResource):
                 "LOG": f"{args.work}/box.log",
             },
             minutes=20,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[workshop]),  # its checks come before a long build
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[self.workshop]),  # its checks come before a long build
         )
         self.machines = [
             Machine(
                 node=node,
-                resource=self._machine(name, node, args, common, box, [workshop, box_image]),
+                resource=self._machine(name, node, args, common, box, [self.workshop, box_image]),
             )
             for node in args.nodes
         ]

@@ -20,6 +20,7 @@ class SwarmArgs:
     """Inputs of `Swarm`. `machines` sets how many resources exist, so it is a plain value."""
 
     work: str
+    workshop: pulumi.Resource
     machines: Sequence[Machine]
 
 
@@ -67,7 +68,8 @@ class Swarm(pulumi.ComponentResource):
             f"{name}-manager",
             host=MANAGER_ENDPOINT,
             ssh_opts=["-F", f"{args.work}/ssh_config"],
-            opts=pulumi.ResourceOptions(parent=self),
+            # The workshop writes that file.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[args.workshop]),
         )
         self.manager_endpoint = pulumi.Output.from_input(MANAGER_ENDPOINT)
         self.register_outputs({"manager_endpoint": self.manager_endpoint})
