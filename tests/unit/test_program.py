@@ -10,10 +10,13 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from pydantic import BaseModel
 
-from components.config import DEFAULTS, SECTIONS, SettingsError, folder_hash
+from components.config import DEFAULTS, SECTIONS, SettingsError, folder_hash, parse
 from tests.unit.harness import COMMAND, PROVIDER, ROOT, SERVICE, SERVICE_CONFIG, Registered, Run, run_program
+from tests.unit.test_config import any_settings
 
 MANY = {
     "machines": {"count": 7, "overrides": {"core-07": {"memory": 768}}},
@@ -472,3 +475,43 @@ def test_bad_settings_are_refused_before_anything_is_made() -> None:
 def test_a_variable_that_redirects_docker_is_refused_before_anything_is_made() -> None:
     with pytest.raises(SettingsError, match="environment variable DOCKER_HOST"):
         run_program(environment={"DOCKER_HOST": "tcp://192.0.2.1:2375"})
+
+
+# --- anything --------------------------------------------------------------------------------------------------------
+
+HOSTILE = (
+    *('"', "'", "`id`", "$(id)", "${HOME}", "a b", "a;id", "a|id", "a&id", "a\nb", "a\tb", "a\\b", "#{1}"),
+    *("@{ work }@", "@% raw %@", "{{ 1 }}", "%h", "-oProxyCommand=id", "--", "../x", "a>b", "\x00", "é"),
+)
+
+
+def text_settings() -> Iterator[tuple[str, str]]:
+    """Every setting that is a text without a list of choices; a folder may have any name."""
+    yield "network", ""
+    for section, adapter in SECTIONS.items():
+        schema = adapter.json_schema()
+        for name, field in schema.get("properties", {}).items():
+            kinds = field.get("anyOf", [field])
+            if any(kind.get("type") == "string" and "enum" not in kind and "const" not in kind for kind in kinds):
+                yield section, name
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+@pytest.mark.parametrize(("section", "name"), [one for one in text_settings() if one != ("content", "folder")])
+def test_a_hostile_text_never_reaches_a_rendered_file(section: str, name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=rf"swarm-site:{section}{name and '.'}{name}: "):
+        parse("dev", {section: json.dumps({name: value} if name else value)}, {})
+
+
+@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(any_settings)
+def test_any_settings_either_make_a_program_that_registers_or_are_refused_by_their_keys(
+    values: Mapping[str, Any],
+) -> None:
+    missing = dict.fromkeys(key for key in SECTIONS if key not in values)
+    refusal, services = "", set[str]()
+    try:
+        services = {service.name for service in run_program({**missing, **values}).of_type(SERVICE)}
+    except SettingsError as error:
+        refusal = str(error)
+    assert services == {"backend-service", "proxy-service"} or re.search(r"^  - swarm-site:", refusal, re.MULTILINE)
