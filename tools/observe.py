@@ -34,7 +34,11 @@ class Finding:
 
 @dataclass
 class Observation:
-    """All that was seen. `facts` of each node that answers by key; rows of the swarm's nodes, services and tasks."""
+    """All that was seen.
+
+    `facts` of each node that answers by key; rows of the swarm's nodes, services and tasks; of each proxy's address
+    in `pages` why it gives no page, or nothing.
+    """
 
     entries: list[NodeEntry]
     resources: dict[str, dict[str, Any]]
@@ -45,13 +49,18 @@ class Observation:
     services: dict[str, list[str]] = field(default_factory=dict)
     tasks: list[list[str]] = field(default_factory=list)
     faults: list[list[str]] = field(default_factory=list)
-    page: str = ""
+    pages: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def is_served(self) -> bool:
+        """Whether any proxy gives the page."""
+        return "" in self.pages.values()
 
     @property
     def code(self) -> int:
         """0: as it should be; 1: something is behind; 2: no page is served."""
-        if self.page:
+        if not self.is_served:
             return 2
         return 1 if self.findings else 0
 
@@ -70,7 +79,7 @@ def observe() -> Observation:
         facts = {entry.name: answer for entry, answer in zip(entries, answers, strict=True) if answer}
     seen = Observation(entries=entries, resources=known, outputs=outputs, facts=facts)
     _ask_manager(seen)
-    seen.page = _page_fault(outputs.get("url", ""))
+    seen.pages = {url: _page_fault(url) for url in outputs.get("proxy_urls", [])}
     seen.findings = [*_page_findings(seen), *_node_findings(seen), *_service_findings(seen)]
     return seen
 
@@ -101,8 +110,6 @@ def _ask_manager(seen: Observation) -> None:
 
 
 def _page_fault(url: str) -> str:
-    if not url:
-        return "the stack is not up"
     try:
         with urllib.request.urlopen(url, timeout=stack.ANSWER_SECONDS):
             return ""
@@ -111,10 +118,11 @@ def _page_fault(url: str) -> str:
 
 
 def _page_findings(seen: Observation) -> Iterator[Finding]:
-    if seen.page and not seen.outputs:
-        yield Finding("stack", seen.page, "make up")
-    elif seen.page:
-        yield Finding(seen.outputs["url"], f"does not answer: {seen.page}")
+    if not seen.outputs:
+        yield Finding("stack", "is not up", "make up")
+    for url, fault in seen.pages.items():
+        if fault:
+            yield Finding(url, f"does not answer: {fault}")
     if seen.entries and not seen.manager:
         yield Finding("swarm", "no manager with a quorum answers")
 

@@ -17,7 +17,7 @@ def repair() -> int:
     node = os.environ.get("NODE", "")
     if not known:
         raise ToolError(f"stack {stack.STACK} is not up, so there is nothing to repair; run: make up")
-    dead, _ = up.wake(up.made_entries(known))
+    dead = up.wake(up.made_entries(known))
     form_again()
     if node:
         rebuild(known, node, [name for name in dead if name != node])

@@ -49,7 +49,7 @@ def show(seen: Observation) -> None:
     for finding in seen.findings:
         console.print(f"[yellow]{finding.part}[/]: {finding.what}; [bold]{finding.remedy}[/]")
     colour = ("green", "yellow", "red")[seen.code]
-    where = f" at {seen.outputs['url']}" if seen.outputs and not seen.page else ""
+    where = "".join([f" at {url}" for url, fault in seen.pages.items() if not fault][:1])
     console.print(f"[{colour}]stack {stack.STACK}: {VERDICTS[seen.code]}{where}[/]")
 
 

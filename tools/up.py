@@ -3,6 +3,7 @@
 import subprocess
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 
@@ -19,7 +20,7 @@ def up() -> int:
     begin = time.monotonic()
     known = stack.recover()
     entries = made_entries(known)
-    dead, started = wake(entries)
+    dead = wake(entries)
     if dead and len(dead) == len(entries):
         raise ToolError(f"no node answers ({', '.join(dead)}); to make them anew, run: make down, then make up")
     manager = stack.living_manager([entry for entry in entries if entry.name not in dead])
@@ -42,8 +43,8 @@ def up() -> int:
                 stack.run_again(f"{step}-{entry.name}")
     for name in dead:
         print(f"{name} is dead: it is drained, and what it missed waits for it; then run: make up")
-    # The tasks of machines that were just started take a moment.
-    show_page(stack.outputs()["url"], START_SECONDS if started else 0)
+    addresses = [entry.address for entry in entries if entry.name in dead]
+    show_page([url for url in stack.outputs()["proxy_urls"] if urllib.parse.urlsplit(url).hostname not in addresses])
     print(f"up after {stack.since(begin)}")
     return 0
 
@@ -58,22 +59,19 @@ def made_entries(known: Resources) -> list[NodeEntry]:
     return [entry for entry in stack.nodes() if f"machines-{entry.name}" in known]
 
 
-def wake(entries: Sequence[NodeEntry]) -> tuple[list[str], list[NodeEntry]]:
-    """Start machines that merely stopped.
+def wake(entries: Sequence[NodeEntry]) -> list[str]:
+    """Start machines that merely stopped; the names of those that are dead.
 
     A machine that runs and is silent may just be busy: it is asked once more, for longer.
-
-    Returns:
-        The names of those that are dead, and the machines that were started.
     """
     silent = stack.silent(entries)
-    started = [entry for entry in silent if start(entry)]
     if not silent:
-        return [], []
+        return []
+    started = [entry for entry in silent if start(entry)]
     deadline = time.monotonic() + START_SECONDS
     while any(entry in started for entry in silent) and time.monotonic() < deadline:
         silent = stack.silent(silent)
-    return [entry.name for entry in stack.silent(silent, PATIENCE_SECONDS)], started
+    return [entry.name for entry in stack.silent(silent, PATIENCE_SECONDS)]
 
 
 def start(entry: NodeEntry) -> bool:
@@ -133,21 +131,28 @@ def returned(manager: str, dead: Sequence[str]) -> list[str]:
     return [name for name in drained if name not in dead]
 
 
-def show_page(url: str, patience: float) -> None:
-    """Fetch the page and show it; give it `patience` seconds to be there."""
-    deadline = time.monotonic() + patience
+def show_page(urls: Sequence[str]) -> None:
+    """Fetch the page from the first proxy that answers and show it; a proxy that was just started takes a moment.
+
+    Args:
+        urls: of the proxies whose nodes live.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    words = "the nodes of all proxies are dead"
     while True:
-        try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                text = answer.read(65536).decode(errors="replace")
-                names = [f"{key}: {answer.headers[key]}" for key in ("X-Proxy", "X-Backend") if answer.headers[key]]
-        except (urllib.error.URLError, OSError) as error:
-            if time.monotonic() >= deadline:
-                raise ToolError(f"the stack is up, but {url} does not answer ({error}); run: make status") from error
-            time.sleep(0.2)
-        else:
-            print(f"\n{url} answers ({', '.join(names)}):\n\n{text}")
-            return
+        for url in urls:
+            try:
+                with urllib.request.urlopen(url, timeout=10) as answer:
+                    text = answer.read(65536).decode(errors="replace")
+                    names = [f"{key}: {answer.headers[key]}" for key in ("X-Proxy", "X-Backend") if answer.headers[key]]
+            except (urllib.error.URLError, OSError) as error:
+                words = f"{url} does not answer ({error})"
+            else:
+                print(f"\n{url} answers ({', '.join(names)}):\n\n{text}")
+                return
+        if not urls or time.monotonic() >= deadline:
+            raise ToolError(f"the stack is up, but {words}; run: make status")
+        time.sleep(0.2)
 
 
 if __name__ == "__main__":
