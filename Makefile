@@ -57,7 +57,7 @@ bench: ## figures, against a plain shell script in the same run
 
 plot: ## draws docs/answers.svg from a run's records (E2E_LOGS=FOLDER make e2e; make plot LOGS=FOLDER)
 	@tools/setup preview && . ./.env && python -m tools.plot --output docs/answers.svg \
-	  "$(LOGS)/load-node-killed.json" "$(LOGS)/load-rebuild-of-all.json"
+	  "$(LOGS)/test_main_job/load-node-killed.json" "$(LOGS)/test_life/load-rebuild-of-all.json"
 
 docs: ## writes the settings' manual, in README.md and Pulumi.yaml, from components/config.py
 	@tools/setup preview && . ./.env && python -m tools.docs

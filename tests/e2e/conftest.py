@@ -11,19 +11,20 @@ from tests.e2e.site import Site, alone
 
 @pytest.fixture(scope="session")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the commands' logs and the load's records are kept: E2E_LOGS, or pytest's own folder."""
+    """Where the commands' logs and the load's records are kept, by module: E2E_LOGS, or pytest's own folder."""
     chosen = os.environ.get("E2E_LOGS")
     return Path(chosen).resolve() if chosen else tmp_path_factory.mktemp("logs")
 
 
 @pytest.fixture(scope="module")
-def site(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(request: pytest.FixtureRequest, logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site for the tests of one module; nothing of it is left afterwards.
 
     With E2E_SITE it stands in that folder, and stays there for a look or for the next run.
     """
     chosen = os.environ.get("E2E_SITE")
-    site = Site(Path(chosen).resolve() if chosen else tmp_path_factory.mktemp("a site"), logs)
+    folder = Path(chosen).resolve() if chosen else tmp_path_factory.mktemp("a site")
+    site = Site(folder, logs / request.path.stem)
     with alone(site.stack):
         if chosen:
             yield site
