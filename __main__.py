@@ -21,6 +21,8 @@ machines = Machines(
         network=settings.network,
         provider=settings.machines.provider,
         nodes=settings.nodes,
+        box=settings.machines.box,
+        patience=settings.patience,
         mirror=settings.images.mirror,
     ),
 )
@@ -64,6 +66,7 @@ backend = Backend(
         provider=swarm.provider,
         cluster=swarm.cluster,
         ready=ready.resources,
+        patience=settings.patience,
     ),
 )
 proxy = Proxy(
@@ -78,6 +81,7 @@ proxy = Proxy(
         provider=swarm.provider,
         cluster=swarm.cluster,
         ready=ready.resources,
+        patience=settings.patience,
     ),
 )
 

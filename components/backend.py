@@ -19,7 +19,8 @@ CONFIGURATION = "/etc/swarm-site/nginx.conf"
 class BackendArgs:
     """Inputs of `Backend`. `nodes` may serve; `memory` in MB; `mount` is the content's folder on each of them.
 
-    `image_provided` is the step after which this machine has the image.
+    `image_provided` is the step after which this machine has the image; `patience` multiplies what a health check
+    and the service as a whole may take.
     """
 
     work: str
@@ -33,6 +34,7 @@ class BackendArgs:
     provider: docker.Provider
     cluster: pulumi.Resource
     ready: Sequence[pulumi.Resource]
+    patience: int = 1
 
 
 class Backend(pulumi.ComponentResource):
@@ -87,7 +89,7 @@ class Backend(pulumi.ComponentResource):
             endpoint_spec={"ports": [{"target_port": 80, "published_port": args.port, "publish_mode": "host"}]},
             update_config={**policy, "failure_action": "rollback"},
             rollback_config={**policy, "failure_action": "pause", "monitor": "1s"},
-            converge_config={"delay": "1s", "timeout": "90s"},
+            converge_config={"delay": "1s", "timeout": f"{90 * args.patience}s"},
             # A task needs a node that has all it needs.
             opts=self._on_cluster(args, [args.cluster, *args.ready], delete_before_replace=True),
         )
@@ -132,9 +134,9 @@ class Backend(pulumi.ComponentResource):
             ],
             "healthcheck": {
                 "tests": ["CMD-SHELL", f"wget -q -O /dev/null {probe} || curl -fsS -o /dev/null {probe}"],
-                "interval": "2s",
-                "timeout": "2s",
+                "interval": f"{2 * args.patience}s",
+                "timeout": f"{2 * args.patience}s",
                 "retries": 3,
-                "start_period": "2s",
+                "start_period": f"{2 * args.patience}s",
             },
         }

@@ -22,6 +22,7 @@ FIRST_NODE_OFFSET = 10
 """Node N has the network's address plus this plus N: core-01 in 192.168.56.0/24 is 192.168.56.11."""
 PRIVATE_NETWORKS = tuple(ipaddress.IPv4Network(cidr) for cidr in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 """RFC 1918. What else counts as private is no place for machines: loopback, link-local, the nodes' own bridges."""
+VIRTUALBOX_NETWORKS = ipaddress.IPv4Network("192.168.56.0/21")
 RESOURCES_AT_ONCE = 4
 """Resources a machine that the engine must be able to work on at once, or a rebuild of all of them sticks."""
 REDIRECTING_VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "DOCKER_API_VERSION")
@@ -63,6 +64,12 @@ def _registry(value: str) -> str:
     return value
 
 
+def _box(value: str) -> str:
+    if not re.fullmatch(r"own|[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*", value):
+        raise ValueError("must be a public Vagrant box as owner/name, or own")
+    return value
+
+
 def _size(value: str) -> str:
     if not re.fullmatch(r"[0-9]{1,6}[kmg]?", value):
         raise ValueError("must be an nginx size: digits and k, m or g; 0 is no limit")
@@ -86,6 +93,7 @@ Cidr = Annotated[
 ]
 ImageReference = Annotated[str, AfterValidator(_image), _text("image reference")]
 Registry = Annotated[str, AfterValidator(_registry), _text("host, host:port or host:port/path, no scheme")]
+Box = Annotated[str, AfterValidator(_box), _text("owner/name of a public Vagrant box, or own")]
 NginxSize = Annotated[str, AfterValidator(_size), _text("digits, then k, m, g or nothing")]
 
 
@@ -107,8 +115,16 @@ class MachineSize(Section):
 class MachinesSettings(Section):
     """The machine set."""
 
-    provider: Literal["docker"] = Field(
-        "docker", description="Vagrant provider that makes the machines.", examples=["docker"]
+    provider: Literal["docker", "libvirt", "virtualbox"] = Field(
+        "docker",
+        description="Vagrant provider that makes the machines: containers, or virtual machines.",
+        examples=["docker"],
+    )
+    box: Box = Field(
+        "debian/bookworm64",
+        description="What virtual machines are made from: a public Vagrant box of Debian 12, or `own`, one made here "
+        "of Debian packages. With `libvirt` the own one is also taken where the public one can't be had.",
+        examples=["debian/bookworm64"],
     )
     count: int = Field(3, ge=1, le=200, description="Number of machines.", examples=[3])
     memory: int = Field(512, ge=384, le=262144, description="Memory of each machine in MB.", examples=[512])
@@ -237,6 +253,11 @@ class Settings:
     backends: int
     proxies: int
     nodes: tuple[Node, ...]
+
+    @property
+    def patience(self) -> int:
+        """How many times as long as a container a machine may take for anything: it may be emulated."""
+        return 5 if self.machines.provider in ("libvirt", "virtualbox") else 1
 
 
 def load() -> Settings:
@@ -374,6 +395,18 @@ def check_addresses(network: str, machines: MachinesSettings) -> Iterator[str]:
         yield _fault("machines.count", machines.count, rule, max(room, 1))
 
 
+def check_virtualbox(network: str, machines: MachinesSettings) -> Iterator[str]:
+    """VirtualBox allows host-only networks in 192.168.56.0/21, and takes public boxes."""
+    if machines.provider != "virtualbox":
+        return
+    if not ipaddress.IPv4Network(network).subnet_of(VIRTUALBOX_NETWORKS):
+        rule = f"is not in {VIRTUALBOX_NETWORKS}, where VirtualBox allows host-only networks"
+        yield _fault("network", network, rule, DEFAULTS["network"])
+    if machines.box == "own":
+        rule = "is for libvirt: VirtualBox can't boot a disk without a boot loader"
+        yield _fault("machines.box", machines.box, rule, "debian/bookworm64")
+
+
 def check_overrides(machines: MachinesSettings) -> Iterator[str]:
     """A size is given only for a machine that exists."""
     names = [_node_name(machines, index) for index in range(machines.count)]
@@ -435,6 +468,7 @@ NODE_PORTS = {22: "ssh", 2377: "swarm control", 7946: "swarm gossip"}
 RULES: tuple[Callable[..., Iterator[str]], ...] = (
     check_managers,
     check_addresses,
+    check_virtualbox,
     check_overrides,
     check_replicas,
     check_ports,

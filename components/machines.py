@@ -12,7 +12,9 @@ from components import PACKAGE, remote
 from components.config import Node, folder_hash
 from components.rendering import TEMPLATES, render
 
-BOX_RECIPE = TEMPLATES / "images" / "node"
+NODE_RECIPE = TEMPLATES / "images" / "node"
+MACHINE_RECIPE = TEMPLATES / "images" / "machine"
+"""What a node needs beside `NODE_RECIPE` where it is a virtual machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +27,18 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class MachinesArgs:
-    """Inputs of `Machines`. `nodes` sets how many resources exist, so it is a plain value."""
+    """Inputs of `Machines`. `nodes` sets how many resources exist, so it is a plain value.
+
+    `box` is what virtual machines are made from, `patience` multiplies what a connection may take.
+    """
 
     stack: str
     work: str
     network: IPv4Network
     provider: str
     nodes: Sequence[Node]
+    box: str = "own"
+    patience: int = 1
     mirror: str | None = None
 
 
@@ -49,7 +56,6 @@ class Machines(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: MachinesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(f"{PACKAGE}:index:Machines", name, None, opts)
-        box = f"localhost/site/node:{folder_hash(BOX_RECIPE)[:12]}"
         common = {"WORK": args.work, "STACK": args.stack, "PROVIDER": args.provider}
         self.workshop = remote.run(
             f"{name}-workshop",
@@ -61,32 +67,17 @@ class Machines(pulumi.ComponentResource):
                 "NETWORK": str(args.network),
                 "NODES": "\n".join(f"{node.name} {node.address} {node.role}" for node in args.nodes),
                 "MEMORY_WANTED": str(sum(node.memory for node in args.nodes)),
-                "SSH_CONFIG": render("swarm/ssh_config", work=args.work),
+                "SSH_CONFIG": render("swarm/ssh_config", work=args.work, patience=args.patience),
                 "CONNECT": render("swarm/connect.sh", work=args.work),
             },
             minutes=5,
             opts=pulumi.ResourceOptions(parent=self),
         )
-        box_image = remote.run(
-            f"{name}-box",
-            create="images/ensure.sh",
-            environment={
-                "WORK": args.work,
-                "IMAGE": box,
-                "RECIPE": "templates/images/node",
-                "SOURCE": "",
-                "MIRROR": args.mirror or "",
-                "KEEP_ARCHIVE": "",
-                "ARCHIVES": "images",
-                "LOG": f"{args.work}/box.log",
-            },
-            minutes=20,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[self.workshop]),  # its checks come before a long build
-        )
+        box, identity = self._box(name, args, common, self.workshop)
         self.machines = [
             Machine(
                 node=node,
-                resource=self._machine(name, node, args, common, box, [self.workshop, box_image]),
+                resource=self._machine(name, node, args, common, identity, [self.workshop, box]),
             )
             for node in args.nodes
         ]
@@ -95,6 +86,37 @@ class Machines(pulumi.ComponentResource):
             {node.name: {"address": node.address, "role": node.role} for node in args.nodes}
         )
         self.register_outputs({"nodes": self.outputs})
+
+    def _box(
+        self, name: str, args: MachinesArgs, common: dict[str, str], workshop: pulumi.Resource
+    ) -> tuple[command.local.Command, str]:
+        """What machines are made from, and what it is known by: another one makes other machines."""
+        opts = pulumi.ResourceOptions(parent=self, depends_on=[workshop])  # its checks come before a long build
+        shared = {"MIRROR": args.mirror or "", "ARCHIVES": "images", "LOG": f"{args.work}/box.log"}
+        if args.provider == "docker":
+            image = f"localhost/site/node:{folder_hash(NODE_RECIPE)[:12]}"
+            own = {
+                "WORK": args.work,
+                "IMAGE": image,
+                "RECIPE": "templates/images/node",
+                "SOURCE": "",
+                "KEEP_ARCHIVE": "",
+            }
+            box = remote.run(
+                f"{name}-box", create="images/ensure.sh", environment={**shared, **own}, minutes=20, opts=opts
+            )
+            return box, image
+        recipes = folder_hash(NODE_RECIPE) + folder_hash(MACHINE_RECIPE)
+        image = f"localhost/site/machine:{hashlib.sha256(recipes.encode()).hexdigest()[:12]}"
+        box = remote.run(
+            f"{name}-box",
+            create="machines/box.sh",
+            values={"provider": args.provider},
+            environment={**common, **shared, "BOX": args.box, "IMAGE": image},
+            minutes=60,
+            opts=opts,
+        )
+        return box, f"{args.box} {image}"
 
     def _machine(
         self,
@@ -111,7 +133,7 @@ class Machines(pulumi.ComponentResource):
             stack=args.stack,
             node=node,
             box=box,
-            prefix_length=args.network.prefixlen,
+            network=args.network,
         )
         return remote.run(
             f"{name}-{node.name}",
@@ -121,11 +143,11 @@ class Machines(pulumi.ComponentResource):
             environment={
                 **common,
                 "VAGRANTFILE": vagrantfile,
-                "SSH_CONFIG": render("machines/ssh_config", work=args.work, node=node),
+                "SSH_CONFIG": render("machines/ssh_config", work=args.work, node=node, patience=args.patience),
             },
             triggers=[hashlib.sha256(vagrantfile.encode()).hexdigest()],
             node=node.name,
-            minutes=15,
+            minutes=15 if args.provider == "docker" else 90,  # emulated, and one after another, they take their time
             # A machine needs the stack's key and its image, and both must outlive it.
             opts=pulumi.ResourceOptions(parent=self, depends_on=list(after)),
         )

@@ -73,7 +73,8 @@ class ProxySeed(pulumi.ComponentResource):
 class ProxyArgs:
     """Inputs of `Proxy`. `machines` are those that hold a proxy; `endpoints` become the upstream list.
 
-    `image_provided` is the step after which this machine has the image.
+    `image_provided` is the step after which this machine has the image; `patience` multiplies what a health check
+    and the service as a whole may take.
     """
 
     work: str
@@ -85,6 +86,7 @@ class ProxyArgs:
     provider: docker.Provider
     cluster: pulumi.Resource
     ready: Sequence[pulumi.Resource]
+    patience: int = 1
 
 
 class Proxy(pulumi.ComponentResource):
@@ -157,7 +159,7 @@ class Proxy(pulumi.ComponentResource):
                 "SPEC": pulumi.Output.json_dumps(specification, sort_keys=True).apply(_hash),
                 "SERVICE_ID": service.id,
             },
-            minutes=5,
+            minutes=5 * args.patience,
             opts=pulumi.ResourceOptions(parent=self, deleted_with=args.cluster),
         )
         port = "" if args.settings.port == 80 else f":{args.settings.port}"
@@ -189,10 +191,10 @@ def service_specification(name: str, args: ProxyArgs) -> dict[str, Any]:
                 ],
                 "healthcheck": {
                     "tests": ["CMD-SHELL", f"wget -q -O /dev/null {probe} || curl -fsS -o /dev/null {probe}"],
-                    "interval": "2s",
-                    "timeout": "2s",
+                    "interval": f"{2 * args.patience}s",
+                    "timeout": f"{2 * args.patience}s",
                     "retries": 3,
-                    "start_period": "2s",
+                    "start_period": f"{2 * args.patience}s",
                 },
             },
             "restart_policy": {"condition": "any", "delay": "1s", "window": "0s"},

@@ -19,14 +19,17 @@ need() {
 # quote TEXT: TEXT as one word of any POSIX shell.
 quote() { printf "'%s'" "${1//\'/\'\\\'\'}"; }
 
+# patience SECONDS: that, or five times as much where the stack's machines are emulated.
+patience() { if [[ -e $WORK/emulated ]]; then echo "$(($1 * 5))"; else echo "$1"; fi; }
+
 # on_node NAME COMMAND…: runs a command, or a function of this script, as root on node NAME; stdin is the caller's.
-# LIMIT=SECONDS before it bounds it.
+# LIMIT=SECONDS before it bounds it, with `patience`.
 on_node() {
   local node=$1 text="" word
   shift
   if declare -F "$1" >/dev/null; then text="$(declare -f);"; fi
   for word; do text+=" $(quote "$word")"; done
-  timeout --foreground "${LIMIT:-0}" \
+  timeout --foreground "$(patience "${LIMIT:-0}")" \
     ssh -F "$WORK/machines/$node/ssh_config" "$node" "sudo bash -euo pipefail -c $(quote "$text")" 9>&-
 }
 
@@ -41,9 +44,10 @@ peers() {
   if [[ -e $WORK/nodes ]]; then awk -v self="${NODE:-}" '$1 != self { print $1 }' "$WORK/nodes"; fi
 }
 
-# wait_for SECONDS WHAT COMMAND…: until COMMAND succeeds; says every 10 s what it waits for; fails after SECONDS.
+# wait_for SECONDS WHAT COMMAND…: until COMMAND succeeds; says every 10 s what it waits for; fails after `patience SECONDS`.
 wait_for() {
-  local limit=$1 what=$2 begin=$SECONDS told=0
+  local limit what=$2 begin=$SECONDS told=0
+  limit=$(patience "$1")
   shift 2
   until "$@"; do
     ((SECONDS - begin < limit)) || return 1

@@ -37,6 +37,16 @@ daemon_answers() {
   return 1
 }
 
+# The same for the daemon of virtual machines.
+libvirt_answers() {
+  local answer
+  if answer=$(timeout 5 virsh --connect qemu:///system uri 2>&1); then return 0; fi
+  if [[ $answer == *"ermission denied"* || $answer == *authenticat* ]]; then
+    die "libvirtd runs, but $(id -un) may not use it. Run 'sudo usermod -aG libvirt $(id -un)', then log in again."
+  fi
+  return 1
+}
+
 # The identity of a process is its id and the time it started: ids are used again. A zombie runs no more.
 process_start_time() {
   local stat

@@ -111,7 +111,7 @@ def _ask_manager(seen: Observation) -> None:
 
 def _page_fault(url: str) -> str:
     try:
-        with urllib.request.urlopen(url, timeout=stack.ANSWER_SECONDS):
+        with urllib.request.urlopen(url, timeout=stack.patience(stack.ANSWER_SECONDS)):
             return ""
     except (urllib.error.URLError, OSError) as error:
         return str(error)

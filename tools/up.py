@@ -11,7 +11,7 @@ from components.rendering import render
 from tools import stack
 from tools.stack import NodeEntry, Resources, ToolError
 
-START_SECONDS = 30
+START_SECONDS = 60
 PATIENCE_SECONDS = 10
 
 
@@ -68,7 +68,7 @@ def wake(entries: Sequence[NodeEntry]) -> list[str]:
     if not silent:
         return []
     started = [entry for entry in silent if start(entry)]
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + stack.patience(START_SECONDS)
     while any(entry in started for entry in silent) and time.monotonic() < deadline:
         silent = stack.silent(silent)
     return [entry.name for entry in stack.silent(silent, PATIENCE_SECONDS)]
@@ -137,7 +137,7 @@ def show_page(urls: Sequence[str]) -> None:
     Args:
         urls: of the proxies whose nodes live.
     """
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + stack.patience(START_SECONDS)
     words = "the nodes of all proxies are dead"
     while True:
         for url in urls:

@@ -16,6 +16,6 @@ printf '%s' "$SSH_CONFIG" >"$folder/ssh_config"
 make_machine
 
 docker_answers() { on_node "$NODE" docker info </dev/null >>"$log" 2>&1; }
-wait_for 90 "Docker" docker_answers || fail "Docker did not answer within 90 s; log: $log; look at it: make ssh NODE=$NODE"
+wait_for 90 "Docker" docker_answers || fail "Docker did not answer within $(patience 90) s; log: $log; look at it: make ssh NODE=$NODE"
 touch "$folder/complete"
 say "up after $SECONDS s"

@@ -1,4 +1,4 @@
-  config.vm.network "private_network", name: "swarm-site-@{ stack }@", ip: "@{ node.address }@", netmask: @{ prefix_length }@
+  config.vm.network "private_network", name: "swarm-site-@{ stack }@", ip: "@{ node.address }@", netmask: @{ network.prefixlen }@
   config.vm.provider "docker" do |docker|
     docker.image = "@{ box }@"
     docker.name = "swarm-site-@{ stack }@-@{ node.name }@"

@@ -43,7 +43,7 @@ make_machine() {
   local log=$WORK/machines/$NODE/log try
   say "vagrant up (log: $log)"
   for try in 1 2 3 4 5; do
-    if vagrant_up; then return 0; fi
+    if vagrant_up 300; then return 0; fi
     if ((try == 5)) || ! overtaken; then
       fail "vagrant up failed: $(tail -n 15 "$log")
 log: $log; run again: make up"

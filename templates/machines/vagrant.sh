@@ -7,11 +7,11 @@ is_current() {
   [[ -e $folder/complete && $(cat "$folder/Vagrantfile") == "${VAGRANTFILE%$'\n'}" ]]
 }
 
-# vagrant_up: makes the machine in its folder, or starts it.
+# vagrant_up SECONDS: makes the machine in its folder, or starts it.
 vagrant_up() {
   local folder=$WORK/machines/$NODE
   printf '%s' "$VAGRANTFILE" >"$folder/Vagrantfile" &&
-    (cd "$folder" && timeout --foreground 300 vagrant up --provider "$PROVIDER") </dev/null >>"$folder/log" 2>&1 9>&-
+    (cd "$folder" && timeout --foreground "$1" vagrant up --provider "$PROVIDER") </dev/null >>"$folder/log" 2>&1 8>&- 9>&-
 }
 
 # vagrant_destroy NAME: takes the machine away, if there is one that Vagrant was asked for.
@@ -26,6 +26,9 @@ integer() {
   IFS=. read -r a b c d <<<"$1"
   echo $(((a << 24) + (b << 16) + (c << 8) + d))
 }
+
+# dotted NUMBER: the address that `integer` made it of.
+dotted() { echo "$(($1 >> 24)).$(($1 >> 16 & 255)).$(($1 >> 8 & 255)).$(($1 & 255))"; }
 
 # overlap CIDR CIDR
 overlap() {
@@ -48,4 +51,18 @@ refuse_little_memory() {
   local memory
   memory=$(awk '$1 == "MemAvailable:" { print int($2 / 1024) }' /proc/meminfo)
   ((memory >= $1)) || fail "the machines need $1 MB of memory and $memory MB are free; lower machines.memory or machines.count, or stop something"
+}
+
+box_folder() { echo "${VAGRANT_HOME:-$HOME/.vagrant.d}/boxes/swarm-site-$STACK/0/$PROVIDER"; }
+
+# vagrant_box FILE: makes that file the stack's own box, whatever was there.
+vagrant_box() {
+  vagrant box add --force --no-tty --provider "$PROVIDER" --name "swarm-site-$STACK" "$1" </dev/null >>"$LOG" 2>&1 9>&- ||
+    fail "vagrant box add failed: $(tail -n 5 "$LOG"); log: $LOG"
+}
+
+remove_box() {
+  if [[ -e ${VAGRANT_HOME:-$HOME/.vagrant.d}/boxes/swarm-site-$STACK ]]; then
+    vagrant box remove --force --all "swarm-site-$STACK" </dev/null >/dev/null
+  fi
 }

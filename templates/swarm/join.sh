@@ -53,7 +53,7 @@ esac
 own="\"ListenAddr\":\"$NODE_ADDRESS:2377\",\"AdvertiseAddr\":\"$NODE_ADDRESS\",\"DataPathAddr\":\"$NODE_ADDRESS\",\"Availability\":\"drain\""
 if [[ ! -e $WORK/swarm && $ROLE == manager ]]; then
   # The first manager that is up starts the swarm, and the others look again when it has.
-  take_lock "$WORK/locks/swarm" 180
+  take_lock "$WORK/locks/swarm" "$(patience 180)"
   if [[ ! -e $WORK/swarm ]] && ! manager_among_peers; then
     swarm_request init "{$own}"
     note_swarm
@@ -63,7 +63,7 @@ if [[ ! -e $WORK/swarm && $ROLE == manager ]]; then
   exec 9>&-
 elif [[ ! -e $WORK/swarm ]]; then
   wait_for 180 "a manager to start the swarm" test -e "$WORK/swarm" ||
-    fail "no manager has started the swarm within 180 s; run again: make up"
+    fail "no manager has started the swarm within $(patience 180) s; run again: make up"
 fi
 wait_for 30 "a manager of the swarm" manager_among_peers ||
   fail "none of the swarm's managers answers, so nobody can let this node in; run: make repair"

@@ -65,7 +65,7 @@ listed=$(on_node "$manager" entries "$NODE" </dev/null)
 # Before the cluster was complete, and after it was dissolved, there is nothing to hand over.
 if [[ $alive && $listed && -e $WORK/complete ]]; then
   wait_for 300 "all others to be whole" whole ||
-    fail "can't leave: after 300 s these are not whole: ${lacking//$'\n'/, }; run: make status"
+    fail "can't leave: after $(patience 300) s these are not whole: ${lacking//$'\n'/, }; run: make status"
   touch "$WORK/locks/leaving-$NODE"
   on_node "$manager" drain "$NODE" </dev/null
 fi

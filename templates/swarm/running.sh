@@ -27,6 +27,6 @@ tasks() { docker service ps "$1" --no-trunc --format '{{.Node}}: {{.CurrentState
 mapfile -t nodes < <(peers)
 manager=$(living_manager "${nodes[@]}") || fail "no manager of the swarm answers; run: make status"
 wait_for "$PATIENCE" "$SERVICE on every node" settled ||
-  fail "$SERVICE is missing after $PATIENCE s: ${words//$'\n'/, }"$'\n'"$(on_node "$manager" tasks "$SERVICE" </dev/null)"
+  fail "$SERVICE is missing after $(patience "$PATIENCE") s: ${words//$'\n'/, }"$'\n'"$(on_node "$manager" tasks "$SERVICE" </dev/null)"
 [[ $words != failed* ]] ||
   fail "the change of $SERVICE was taken back: ${words#failed }"$'\n'"$(on_node "$manager" tasks "$SERVICE" </dev/null)"

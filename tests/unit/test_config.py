@@ -71,7 +71,23 @@ BAD: list[tuple[dict[str, Any], str]] = [
     # machines
     (
         {"machines": {"provider": "virtualbox2"}},
-        'swarm-site:machines.provider: "virtualbox2" input should be \'docker\'; for example "docker"',
+        "swarm-site:machines.provider: \"virtualbox2\" input should be 'docker', 'libvirt' or 'virtualbox'; "
+        'for example "docker"',
+    ),
+    (
+        {"machines": {"box": "https://example.com/a.box"}},
+        'swarm-site:machines.box: "https://example.com/a.box" must be a public Vagrant box as owner/name, or own; '
+        'for example "debian/bookworm64"',
+    ),
+    (
+        {"machines": {"provider": "virtualbox"}, "network": "192.168.64.0/24"},
+        'swarm-site:network: "192.168.64.0/24" is not in 192.168.56.0/21, where VirtualBox allows host-only networks; '
+        'for example "192.168.56.0/24"',
+    ),
+    (
+        {"machines": {"provider": "virtualbox", "box": "own"}},
+        'swarm-site:machines.box: "own" is for libvirt: VirtualBox can\'t boot a disk without a boot loader; '
+        'for example "debian/bookworm64"',
     ),
     (
         {"machines": {"count": 0}},
@@ -243,6 +259,9 @@ def test_a_bad_value_is_refused_by_one_line_that_names_key_value_rule_and_exampl
 
 GOOD: list[dict[str, Any]] = [
     {},
+    {"machines": {"provider": "libvirt", "box": "own"}},
+    {"machines": {"provider": "libvirt"}, "network": "10.0.0.0/16"},
+    {"machines": {"provider": "virtualbox", "box": "generic/debian12"}, "network": "192.168.63.0/24"},
     {"network": "10.20.0.0/16"},
     {"network": "172.31.255.240/28"},
     {"machines": {"count": 200}, "network": "10.0.0.0/16"},

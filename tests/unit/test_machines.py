@@ -57,7 +57,7 @@ def test_the_workshop_knows_the_nodes_the_network_and_the_way_to_a_manager() -> 
         "NETWORK": "192.168.56.0/24",
         "NODES": "core-01 192.168.56.11 manager\ncore-02 192.168.56.12 worker",
         "MEMORY_WANTED": "1024",
-        "SSH_CONFIG": render("swarm/ssh_config", work=WORK),
+        "SSH_CONFIG": render("swarm/ssh_config", work=WORK, patience=1),
         "CONNECT": render("swarm/connect.sh", work=WORK),
     }
     assert workshop.scripts == {
@@ -100,14 +100,14 @@ def test_the_box_is_looked_for_at_the_mirror() -> None:
 def test_a_machine_has_a_vagrantfile_and_an_ssh_entry_of_its_own() -> None:
     first, second = nodes(2)
     machine = made([first, second])["machines-core-02"]
-    vagrantfile = render("machines/Vagrantfile", provider="docker", stack="dev", node=second, box=BOX, prefix_length=24)
+    vagrantfile = render("machines/Vagrantfile", provider="docker", stack="dev", node=second, box=BOX, network=NETWORK)
     assert machine.environment == {
         "NODE": "core-02",
         "WORK": ".work/dev",
         "STACK": "dev",
         "PROVIDER": "docker",
         "VAGRANTFILE": vagrantfile,
-        "SSH_CONFIG": render("machines/ssh_config", work=WORK, node=second),
+        "SSH_CONFIG": render("machines/ssh_config", work=WORK, node=second, patience=1),
     }
     assert machine.scripts == {
         "CREATE_SCRIPT": render("machines/create.sh", provider="docker"),

@@ -62,6 +62,7 @@ class Sandbox:
             "XDG_STATE_HOME": str(self.state.parent),
             "XDG_CACHE_HOME": str(self.cache.parent),
             "SWARM_SITE_RUN": str(self.run_folder),
+            "SWARM_SITE_KVM": str(self.folder / "kvm"),
         }
 
     def stub(self, name: str, body: str) -> Path:
@@ -346,6 +347,14 @@ def test_the_provider_is_read_from_the_stacks_file_and_what_it_needs_is_asked_fo
     assert succeeded(debian.setup("missing_packages up")).split() == (["vagrant"] if provider == "docker" else [])
 
 
+def test_what_makes_virtual_machines_is_asked_for_only_where_they_are_made(debian: Sandbox) -> None:
+    (debian.clone / "Pulumi.dev.yaml").write_text("config:\n  swarm-site:machines:\n    provider: libvirt\n")
+    asked = set(succeeded(debian.setup("missing_packages up")).split())
+    assert asked >= {"dnsmasq-base", "libvirt-clients", "libvirt-daemon-system", "qemu-system-x86", "qemu-utils"}
+    (debian.clone / "Pulumi.dev.yaml").write_text("config:\n  swarm-site:machines:\n    provider: virtualbox\n")
+    assert succeeded(debian.setup("missing_packages up")) == ""
+
+
 def test_a_python_without_venv_is_missing(debian: Sandbox) -> None:
     debian.stub("python3", "exit 1")
     assert succeeded(debian.setup("missing_packages check")).split() == ["python3", "python3-venv"]
@@ -542,11 +551,67 @@ def test_a_daemon_that_ends_at_once_is_reported_with_its_last_words(daemon: Sand
     assert "ended as soon as it was started" in message
 
 
-@pytest.mark.parametrize("tool", ["tools/daemon start", "source tools/setup; ensure_daemon"])
+@pytest.mark.parametrize("tool", ["tools/daemon start", "source tools/setup; ensure_daemons"])
 def test_a_daemon_that_refuses_this_user_is_not_doubled(daemon: Sandbox, tool: str) -> None:
     daemon.stub("docker", "echo permission denied while trying to connect to the Docker daemon socket >&2; exit 1")
     assert "may not use it. Run 'sudo usermod -aG docker" in refusal(daemon.bash(tool))
     assert not (daemon.state / "dockerd.pid").exists()
+
+
+@pytest.fixture
+def libvirt(daemon: Sandbox) -> Iterator[Sandbox]:
+    """A sandbox whose libvirtd answers once it runs, beside a Docker daemon that was there before."""
+    answers = shlex.quote(str(daemon.folder / "libvirt-answers"))
+    daemon.stub("virtlogd", "exec sleep 1000")
+    daemon.stub("libvirtd", f"touch {answers}; exec sleep 1000")
+    daemon.stub("virsh", f"[[ $* == *list* ]] && exit; [[ -e {answers} ]]")
+    daemon.stub("chgrp", f'echo "$@" >{shlex.quote(str(daemon.folder / "chgrp"))}')
+    (daemon.folder / "answers").touch()
+    yield daemon
+    for program in ("virtlogd", "libvirtd"):
+        record = daemon.state / f"{program}.pid"
+        if record.exists():
+            os.kill(int(record.read_text().split()[0]), signal.SIGKILL)
+
+
+def test_the_daemons_of_virtual_machines_are_started_and_stopped_with_the_last_stack(libvirt: Sandbox) -> None:
+    (libvirt.folder / "kvm").touch(mode=0o600)
+    succeeded(libvirt.bash("tools/daemon start libvirt"))
+    pids = [int((libvirt.state / f"{name}.pid").read_text().split()[0]) for name in ("virtlogd", "libvirtd")]
+    assert all(map(is_running, pids))
+    assert (libvirt.folder / "chgrp").read_text() == f"kvm {libvirt.folder}/kvm\n"
+    assert (libvirt.folder / "kvm").stat().st_mode & 0o777 == 0o660
+    stack = libvirt.state / "work" / "dev"
+    stack.mkdir()
+    assert "stays: stacks are left (dev)" in libvirt.bash("tools/daemon stop").stderr
+    stack.rmdir()
+    libvirt.stub("virsh", "echo somebodys-desktop")
+    assert "libvirtd stays: virtual machines run in it (somebodys-desktop)" in libvirt.bash("tools/daemon stop").stderr
+    assert all(map(is_running, pids))
+    libvirt.stub("virsh", "exit")
+    succeeded(libvirt.bash("tools/daemon stop"))
+    until(lambda: not any(map(is_running, pids)))
+    assert not list(libvirt.state.glob("*.pid"))
+
+
+def test_a_libvirtd_that_answers_is_left_as_it_is(libvirt: Sandbox) -> None:
+    (libvirt.folder / "libvirt-answers").touch()
+    succeeded(libvirt.bash("tools/daemon start libvirt; tools/daemon stop --force"))
+    assert not list(libvirt.state.glob("*.pid"))
+
+
+def test_a_libvirtd_that_refuses_this_user_is_not_doubled(libvirt: Sandbox) -> None:
+    libvirt.stub("virsh", "echo authentication unavailable: no polkit agent available >&2; exit 1")
+    assert "may not use it. Run 'sudo usermod -aG libvirt" in refusal(libvirt.bash("tools/daemon start libvirt"))
+    assert not list(libvirt.state.glob("*.pid"))
+
+
+def test_libvirtd_is_started_only_for_a_stack_that_needs_it(libvirt: Sandbox) -> None:
+    succeeded(libvirt.setup("ensure_daemons"))
+    assert not list(libvirt.state.glob("*.pid"))
+    (libvirt.clone / "Pulumi.dev.yaml").write_text("config:\n  swarm-site:machines:\n    provider: libvirt\n")
+    succeeded(libvirt.setup("ensure_daemons"))
+    assert (libvirt.state / "libvirtd.pid").exists()
 
 
 def test_where_systemd_runs_it_starts_the_daemon(daemon: Sandbox) -> None:

@@ -17,7 +17,7 @@ from components.backend import HEALTH_PATH
 from components.config import PRIVATE_NETWORKS, Node
 from components.proxy import configuration
 from components.rendering import TEMPLATES, render
-from tests.unit.harness import ROOT, proxy_settings
+from tests.unit.harness import NETWORK, ROOT, proxy_settings
 
 GOLDEN = Path(__file__).parent / "golden"
 WORK = ".work/dev"
@@ -25,13 +25,20 @@ NODE = Node(name="core-02", address="192.168.56.12", role="manager", proxy=True,
 BOX = "localhost/site/node:0123456789ab"
 ENDPOINTS = ["192.168.56.11:8080", "192.168.56.12:8080"]
 
+
+def vagrantfile(provider: str) -> str:
+    return render("machines/Vagrantfile", provider=provider, stack="dev", node=NODE, box=BOX, network=NETWORK)
+
+
 RENDERED: Mapping[str, tuple[str, Callable[[], str]]] = {
-    "Vagrantfile": (
-        "machines/Vagrantfile",
-        lambda: render("machines/Vagrantfile", provider="docker", stack="dev", node=NODE, box=BOX, prefix_length=24),
+    "Vagrantfile": ("machines/Vagrantfile", lambda: vagrantfile("docker")),
+    "libvirt.Vagrantfile": ("machines/Vagrantfile", lambda: vagrantfile("libvirt")),
+    "virtualbox.Vagrantfile": ("machines/Vagrantfile", lambda: vagrantfile("virtualbox")),
+    "machine.ssh_config": (
+        "machines/ssh_config",
+        lambda: render("machines/ssh_config", work=WORK, node=NODE, patience=1),
     ),
-    "machine.ssh_config": ("machines/ssh_config", lambda: render("machines/ssh_config", work=WORK, node=NODE)),
-    "manager.ssh_config": ("swarm/ssh_config", lambda: render("swarm/ssh_config", work=WORK)),
+    "manager.ssh_config": ("swarm/ssh_config", lambda: render("swarm/ssh_config", work=WORK, patience=1)),
     "connect": ("swarm/connect.sh", lambda: render("swarm/connect.sh", work=WORK)),
     "backend.nginx.conf": (
         "backend/nginx.conf",
@@ -43,9 +50,9 @@ RENDERED: Mapping[str, tuple[str, Callable[[], str]]] = {
 """Golden file, its template, and how it is rendered."""
 
 SCRIPTS = sorted(str(path.relative_to(TEMPLATES)) for path in TEMPLATES.rglob("*.sh"))
-PROVIDERS = ["docker"]
+PROVIDERS = ["docker", "libvirt", "virtualbox"]
 """What a machine is made by: each has a file of the functions that the machines' scripts include by its name."""
-PROVIDER_PARTS = {"machines/docker.rb"}
+PROVIDER_PARTS = {f"machines/{provider}.rb" for provider in PROVIDERS}
 """What the Vagrantfile includes by the provider's name."""
 INCLUDED = {f"machines/{provider}.sh" for provider in PROVIDERS} | {
     name for path in TEMPLATES.rglob("*.sh") for name in re.findall(r'@% include "([^"]*)" %@', path.read_text())
@@ -55,11 +62,22 @@ WHOLE = [
     for name in SCRIPTS
     if name not in INCLUDED
     for provider in (PROVIDERS if "~ provider ~" in (TEMPLATES / name).read_text() else ["docker"])
+    if (name, provider) != ("machines/box.sh", "docker")  # its image is all the box there is
 ]
 """Scripts that are run, of each provider where they differ; what they include is checked as a part of them."""
 
-RECIPE_SCRIPTS = ["images/nginx/collect", "images/node/finish"]
+RECIPE_SCRIPTS = [
+    *("images/nginx/collect", "images/node/finish"),
+    *("images/machine/finish-machine", "images/machine/provision"),
+]
 RECIPE_DATA = {
+    "images/machine/Dockerfile",
+    "images/machine/files/etc/initramfs-tools/conf.d/node.conf",
+    "images/machine/files/etc/initramfs-tools/modules",
+    "images/machine/files/etc/sysctl.d/node.conf",
+    "images/machine/files/etc/systemd/network/node.network",
+    "images/machine/files/etc/systemd/system/stack-key.service",
+    "images/machine/packages",
     "images/nginx/Dockerfile",
     "images/nginx/files/etc/group",
     "images/nginx/files/etc/nginx/nginx.conf",
@@ -168,7 +186,16 @@ def test_no_script_turns_a_failure_into_a_success_without_a_word() -> None:
     known = {
         # Nothing to end: ssh's shared connection, the child of a run that ends.
         ("machines/docker.sh", 'ssh -F "$folder/ssh_config" -O exit'),
+        ("machines/libvirt.sh", 'ssh -F "$folder/ssh_config" -O exit'),
+        ("machines/virtualbox.sh", 'ssh -F "$folder/ssh_config" -O exit'),
         ("machines/sweep.sh", 'ssh -F "$WORK/ssh_config" -O exit'),
+        # What is switched off already, or started; what comes next fails where it matters.
+        ("machines/libvirt.sh", 'net-destroy "$own"'),
+        ("machines/libvirt.sh", 'pool-start "$own"'),
+        ("machines/libvirt.sh", 'destroy "$own-$1"'),
+        ("machines/virtualbox.sh", 'controlvm "$machine" poweroff'),
+        ("machines/virtualbox.sh", "sed -n 's/^VMState"),
+        ("machines/box.sh", 'docker rm -f "$container"'),
         ("images/ensure.sh", "kill "),
         ("images/ensure.sh", "wait "),
         # No line found is an answer.
@@ -203,8 +230,9 @@ def checked_by(tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
 
 
-def test_the_vagrantfile_is_ruby(tmp_path: Path) -> None:
-    (tmp_path / "Vagrantfile").write_text(RENDERED["Vagrantfile"][1]())
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_the_vagrantfile_is_ruby(tmp_path: Path, provider: str) -> None:
+    (tmp_path / "Vagrantfile").write_text(vagrantfile(provider))
     done = checked_by("ruby", "-wc", str(tmp_path / "Vagrantfile"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "Syntax OK\n", "")
 
@@ -298,12 +326,13 @@ def shared_socket(text: str, host: str, folder: Path) -> str:
 
 def test_the_shared_connection_to_a_machine_fits_into_a_socket_name_for_the_longest_names(tmp_path: Path) -> None:
     node = Node(name=f"{LONGEST}-200", address="192.168.56.210", role="worker", proxy=False, memory=512, cpus=1)
-    socket = shared_socket(render("machines/ssh_config", work=f".work/{LONGEST}", node=node), node.name, tmp_path)
+    text = render("machines/ssh_config", work=f".work/{LONGEST}", node=node, patience=1)
+    socket = shared_socket(text, node.name, tmp_path)
     assert len(socket) + SUFFIX_OF_A_NEW_SOCKET <= SOCKET_NAME_LIMIT
 
 
 def test_the_shared_connection_to_the_manager_fits_into_a_socket_name_for_the_longest_names(tmp_path: Path) -> None:
-    socket = shared_socket(render("swarm/ssh_config", work=f".work/{LONGEST}"), "swarm-manager", tmp_path)
+    socket = shared_socket(render("swarm/ssh_config", work=f".work/{LONGEST}", patience=1), "swarm-manager", tmp_path)
     assert len(socket) + SUFFIX_OF_A_NEW_SOCKET <= SOCKET_NAME_LIMIT
 
 
@@ -441,12 +470,12 @@ def test_sshd_of_a_node_lets_in_the_stacks_key_and_nothing_else() -> None:
 
 def test_every_unit_of_a_node_is_well_formed() -> None:
     units = [name for name in RECIPE_DATA if "/systemd/" in name]
-    assert len(units) == 4
+    assert len(units) == 6
     for name in units:
         parser = configparser.ConfigParser(interpolation=None, delimiters="=")
         parser.optionxform = str  # type: ignore[assignment,method-assign]
         parser.read_string((TEMPLATES / name).read_text())
-        assert set(parser.sections()) <= {"Unit", "Service", "Install", "Manager", "Journal"}
+        assert set(parser.sections()) <= {"Unit", "Service", "Install", "Manager", "Journal", "Match", "Network"}
         assert all(parser[section] for section in parser.sections())
 
 
