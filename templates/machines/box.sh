@@ -27,6 +27,8 @@ public_box() {
   read -r version url < <(newest <<<"$catalogue" 2>>"$LOG") || return 1
   file=$boxes/${BOX//\//-}-$version-$PROVIDER.box
   if [[ -e $file ]]; then return 0; fi
+  take_lock "$file.lock" 1500
+  if [[ -e $file ]]; then return 0; fi
   say "fetching $BOX $version"
   why="it could not be fetched"
   curl -sSfL --max-time 1200 -o "$file.new" "$url" 2>>"$LOG" || return 1

@@ -10,6 +10,7 @@ import pytest
 
 from components.rendering import render
 from tests.unit.test_scripts import RECORDER, ROUTES, WORKSHOP, Answer, World, refused, succeeded, world
+from tools import stack
 
 __all__ = ["world"]
 
@@ -246,6 +247,27 @@ def test_without_the_device_nothing_is_tried(host: World) -> None:
     assert "machines are emulated: " in said
     assert (host.work / "emulated").exists()
     assert host.calls() == []
+
+
+@pytest.mark.parametrize(("emulated", "seconds"), [(False, 10), (True, 50)])
+def test_an_emulated_machine_may_take_five_times_as_long(
+    host: World, emulated: bool, seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if emulated:
+        (host.work / "emulated").touch()
+    monkeypatch.setattr(stack, "WORK", host.work)
+    assert stack.patience(10) == seconds
+    assert succeeded(host.lib("patience 10")) == f"{seconds}\n"
+    waited = succeeded(host.lib('wait_for 10 "it" false || echo "$SECONDS"', A_SLEEP_COUNTS_AS="5")).splitlines()
+    assert seconds <= int(waited[-1]) < seconds + 5, "a slow machine adds a second of its own"
+
+
+def test_a_question_to_an_emulated_machine_is_bounded_all_the_same(host: World) -> None:
+    (host.work / "emulated").touch()
+    host.nodes("core-01")
+    host.stub("here", "timeout", RECORDER)
+    host.plan(Answer("here: timeout --foreground 25 ssh *"))
+    succeeded(host.lib("LIMIT=5 on_node core-01 true"))
 
 
 # --- the box ---------------------------------------------------------------------------------------------------------
