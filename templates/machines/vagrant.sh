@@ -14,10 +14,34 @@ vagrant_up() {
     (cd "$folder" && timeout --foreground "$1" vagrant up --provider "$PROVIDER") </dev/null >>"$folder/log" 2>&1 8>&- 9>&-
 }
 
+# vagrants FOLDER: the processes of Vagrant that work in it.
+vagrants() {
+  local folder link pid
+  folder=$(realpath "$1")
+  find /proc -mindepth 2 -maxdepth 2 -name cwd -lname "$folder" 2>/dev/null | while read -r link; do
+    pid=${link#/proc/} pid=${pid%/cwd}
+    if grep -qx 'ruby.*\|vagrant\|timeout' "/proc/$pid/comm" 2>/dev/null; then echo "$pid"; fi
+  done
+}
+
+# end_vagrant FOLDER: ends a Vagrant that goes on there after its run was killed: it holds the machine, and may take minutes.
+end_vagrant() {
+  local signal
+  if no_vagrant "$1"; then return 0; fi
+  say "ends Vagrant, which still works on it"
+  for signal in TERM KILL; do
+    vagrants "$1" | xargs -r kill -s "$signal" 2>/dev/null || true
+    if wait_for 10 "Vagrant to end" no_vagrant "$1"; then return 0; fi
+  done
+}
+
+no_vagrant() { [[ -z $(vagrants "$1") ]]; }
+
 # vagrant_destroy NAME: takes the machine away, if there is one that Vagrant was asked for.
 vagrant_destroy() {
   local folder=$WORK/machines/$1
   if [[ ! -e $folder/Vagrantfile ]]; then return 0; fi
+  end_vagrant "$folder"
   (cd "$folder" && timeout --foreground 120 vagrant destroy -f) </dev/null >>"$folder/log" 2>&1 9>&-
 }
 

@@ -189,6 +189,8 @@ def test_no_script_turns_a_failure_into_a_success_without_a_word() -> None:
         ("machines/libvirt.sh", 'ssh -F "$folder/ssh_config" -O exit'),
         ("machines/virtualbox.sh", 'ssh -F "$folder/ssh_config" -O exit'),
         ("machines/sweep.sh", 'ssh -F "$WORK/ssh_config" -O exit'),
+        # It has ended by itself; that it is gone is waited for.
+        ("machines/vagrant.sh", 'xargs -r kill -s "$signal"'),
         # What is switched off already, or started; what comes next fails where it matters.
         ("machines/libvirt.sh", 'net-destroy "$own"'),
         ("machines/libvirt.sh", 'pool-start "$own"'),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import tarfile
 from pathlib import Path
@@ -219,6 +220,30 @@ def test_a_virtual_machine_is_started_and_switched_off(host: World, wish: str, o
     host.plan(Answer(f"{VIRSH} *"))
     succeeded(script(host, "machines/power.sh", NODE="core-01", WISH=wish))
     assert orders(host) == [f"{order} swarm-site-dev-core-01"]
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_a_vagrant_that_goes_on_after_its_run_was_killed_is_ended_before_its_machine_goes(
+    host: World, deaf: bool
+) -> None:
+    folder = host.make("core-01")
+    (folder / "Vagrantfile").touch()
+    for name in ("ruby3.1", "editor"):
+        shutil.copy(shutil.which("bash") or "", host.folder / name)
+    host.plan(Answer("here: vagrant destroy -f"), Answer(f"{VIRSH} *"))
+    code = f"{'trap : TERM;' if deaf else ''} while echo works; do read -t 30 <> <(:); done"
+    with (
+        subprocess.Popen([host.folder / "ruby3.1", "-c", code], cwd=folder, stdout=subprocess.PIPE, text=True) as left,
+        subprocess.Popen([host.folder / "editor", "-c", "read"], cwd=folder, stdin=subprocess.PIPE) as others,
+    ):
+        assert left.stdout
+        assert left.stdout.readline() == "works\n"
+        said = succeeded(script(host, "machines/delete.sh", NODE="core-01"))
+        assert left.wait(5) == (-signal.SIGKILL if deaf else -signal.SIGTERM)
+        assert others.poll() is None, "a shell that somebody has there is nobody's business"
+        others.kill()
+    assert "core-01: ends Vagrant, which still works on it\n" in said
+    assert not folder.exists()
 
 
 # --- how machines run ------------------------------------------------------------------------------------------------
