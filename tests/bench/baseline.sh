@@ -102,7 +102,7 @@ write_files() {
   mkdir -- "$folder"
   sed -e '/@% include .* provider /{r '"$ROOT/templates/machines/docker.rb" -e 'd;}' "$ROOT/templates/machines/Vagrantfile" |
     sed -e "s|@{ node.name }@|$node|g; s|@{ stack }@|$STACK|g; s|@{ node.address }@|$(address "$node")|" \
-      -e "s|@{ prefix_length }@|24|; s|@{ box }@|$NODE_IMAGE|; s|@{ node.memory }@|512|; s|@{ node.cpus }@|1|" \
+      -e "s|@{ network.prefixlen }@|24|; s|@{ box }@|$NODE_IMAGE|; s|@{ node.memory }@|512|; s|@{ node.cpus }@|1|" \
       >"$folder/Vagrantfile"
   if grep '@[{%]' "$folder/Vagrantfile"; then fail "the product's Vagrantfile has a value that this script does not know"; fi
   cat >"$folder/ssh_config" <<END
