@@ -19,7 +19,7 @@ up: ## everything that is missing, then the stack; ends with the url and the pag
 check: ## everything that is missing, then format, lint, types and the fast tests
 	@tools/check
 
-e2e: ## the real engine on real nodes, start to end (TARGET=libvirt: virtual machines)
+e2e: ## the real engine on real nodes, start to end (TARGET=libvirt: virtual machines, TARGET=ssh: hosts that exist)
 	@tools/e2e
 
 life: ## of those, the ones about the life of a node: rebuilt, added, removed, dead, changed by hand, cut off

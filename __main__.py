@@ -23,6 +23,7 @@ machines = Machines(
         nodes=settings.nodes,
         box=settings.machines.box,
         patience=settings.patience,
+        ports=(settings.backend.port, settings.proxy.port),
         mirror=settings.images.mirror,
     ),
 )

@@ -49,6 +49,29 @@ def _network(value: str) -> str:
     return value
 
 
+def _address(value: str) -> str:
+    try:
+        address = ipaddress.IPv4Address(value)
+    except ValueError:
+        raise ValueError("must be an IPv4 address") from None
+    if address.is_loopback or address.is_multicast or address.is_link_local or address.is_reserved or not int(address):
+        raise ValueError("must be an IPv4 address that the other hosts reach it at")
+    return value
+
+
+def _user(value: str) -> str:
+    if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", value):
+        raise ValueError("must be the name of a Unix account: small letters, digits, '-' and '_'")
+    return value
+
+
+def _jump(value: str) -> str:
+    hop = r"([A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?"
+    if not re.fullmatch(rf"{hop}(,{hop})*", value):
+        raise ValueError("must be jump hosts as ssh's ProxyJump takes them: [user@]host[:port], separated by commas")
+    return value
+
+
 def _image(value: str) -> str:
     if not re.fullmatch(
         r"[a-z0-9][a-z0-9._/-]*(:[0-9]+/[a-z0-9._/-]+)?(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?",
@@ -91,6 +114,9 @@ Cidr = Annotated[
         examples=["192.168.57.0/24"],
     ),
 ]
+Address = Annotated[str, AfterValidator(_address), _text("IPv4 address, not of this machine itself")]
+User = Annotated[str, AfterValidator(_user), _text("Unix account")]
+Jump = Annotated[str, AfterValidator(_jump), _text("[user@]host[:port], separated by commas")]
 ImageReference = Annotated[str, AfterValidator(_image), _text("image reference")]
 Registry = Annotated[str, AfterValidator(_registry), _text("host, host:port or host:port/path, no scheme")]
 Box = Annotated[str, AfterValidator(_box), _text("owner/name of a public Vagrant box, or own")]
@@ -112,12 +138,30 @@ class MachineSize(Section):
     cpus: int | None = Field(None, ge=1, le=64, description="Processors. Default: machines.cpus.", examples=[2])
 
 
+class HostSettings(Section):
+    """A host that exists. The key that opens it is the user's own: of ssh's agent, or of `~/.ssh`."""
+
+    name: HostLabel = Field(description="Its own host name. Default: none, it is needed.", examples=["web-1"])
+    address: Address = Field(
+        description="Address that the other hosts, visitors and ssh reach it at. Default: none, it is needed.",
+        examples=["192.0.2.11"],
+    )
+    user: User = Field(
+        "root", description="Its user: root, or one that may sudo without a password.", examples=["admin"]
+    )
+    port: int = Field(22, ge=1, le=65535, description="Port of its sshd.", examples=[22])
+    jump: Jump | None = Field(
+        None, description="Jump hosts on the way to it. Default: none.", examples=["admin@bastion.example:2222"]
+    )
+
+
 class MachinesSettings(Section):
     """The machine set."""
 
-    provider: Literal["docker", "libvirt", "virtualbox"] = Field(
+    provider: Literal["docker", "libvirt", "virtualbox", "ssh"] = Field(
         "docker",
-        description="Vagrant provider that makes the machines: containers, or virtual machines.",
+        description="What the machines are: containers (docker) or virtual machines (libvirt, virtualbox) that Vagrant "
+        "makes, or hosts that exist (ssh).",
         examples=["docker"],
     )
     box: Box = Field(
@@ -137,6 +181,16 @@ class MachinesSettings(Section):
         description="Size of single machines, by name.",
         examples=[{"core-02": {"memory": 768}}],
     )
+    hosts: list[HostSettings] = Field(
+        default_factory=list,
+        description="The hosts that exist, with provider ssh; they decide names, addresses and number. Default: none.",
+        examples=[[{"name": "web-1", "address": "192.0.2.11"}]],
+    )
+
+    @property
+    def total(self) -> int:
+        """How many machines there are."""
+        return len(self.hosts) or self.count
 
 
 class SwarmSettings(Section):
@@ -226,14 +280,15 @@ DEFAULTS: Mapping[str, Any] = {"network": "192.168.56.0/24"}
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """One node as the settings plan it. `memory` in MB."""
+    """One node as the settings plan it: a machine to make, with its size (`memory` in MB), or a `host` that exists."""
 
     name: str
     address: str
     role: Literal["manager", "worker"]
     proxy: bool
-    memory: int
-    cpus: int
+    memory: int = 0
+    cpus: int = 0
+    host: HostSettings | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,7 +362,7 @@ def parse(
         if all(name in sections for name in rule.__annotations__ if name != "return"):
             faults += rule(**{name: sections[name] for name in rule.__annotations__ if name != "return"})
     if parallel and "machines" in sections:
-        faults += _parallel_faults(parallel, sections["machines"].count)
+        faults += _parallel_faults(parallel, sections["machines"].total)
     if faults:
         raise SettingsError("the settings are refused:\n" + "\n".join(f"  - {fault}" for fault in faults))
     return _settings(stack, sections)
@@ -380,15 +435,17 @@ def check_managers(machines: MachinesSettings, swarm: SwarmSettings) -> Iterator
     count = swarm.managers
     if count is None:
         return
-    fitting = _odd(min(count, machines.count))
+    fitting = _odd(min(count, machines.total))
     if count % 2 == 0:
         yield _fault("swarm.managers", count, "must be odd: a quorum gains nothing from an even number", fitting)
-    if count > machines.count:
-        yield _fault("swarm.managers", count, f"is more than the {machines.count} machines", fitting)
+    if count > machines.total:
+        yield _fault("swarm.managers", count, f"is more than the {machines.total} machines", fitting)
 
 
 def check_addresses(network: str, machines: MachinesSettings) -> Iterator[str]:
     """Every machine has an address of its own inside the network."""
+    if machines.hosts:
+        return
     room = ipaddress.IPv4Network(network).num_addresses - 2 - FIRST_NODE_OFFSET
     if machines.count > room:
         rule = f"machines do not fit into {network}, which has addresses for {room} after the first {FIRST_NODE_OFFSET}"
@@ -409,6 +466,8 @@ def check_virtualbox(network: str, machines: MachinesSettings) -> Iterator[str]:
 
 def check_overrides(machines: MachinesSettings) -> Iterator[str]:
     """A size is given only for a machine that exists."""
+    if machines.hosts:
+        return
     names = [_node_name(machines, index) for index in range(machines.count)]
     for name in sorted(machines.overrides.keys() - set(names)):
         yield _fault(
@@ -419,19 +478,44 @@ def check_overrides(machines: MachinesSettings) -> Iterator[str]:
 def check_replicas(machines: MachinesSettings, backend: BackendSettings, proxy: ProxySettings) -> Iterator[str]:
     """A port is published once a node, so a service has at most one task a node."""
     for section, replicas in (("backend", backend.replicas), ("proxy", proxy.replicas)):
-        if replicas is not None and replicas > machines.count:
-            rule = f"needs as many machines, one a node, and there are {machines.count}"
-            yield _fault(f"{section}.replicas", replicas, rule, machines.count)
+        if replicas is not None and replicas > machines.total:
+            rule = f"needs as many machines, one a node, and there are {machines.total}"
+            yield _fault(f"{section}.replicas", replicas, rule, machines.total)
 
 
-def check_ports(backend: BackendSettings, proxy: ProxySettings) -> Iterator[str]:
+def check_hosts(network: str, machines: MachinesSettings) -> Iterator[str]:
+    """Hosts that exist are given with provider ssh alone, and what they decide is not given a second time."""
+    if machines.provider != "ssh":
+        if machines.hosts:
+            rule = f"are for provider ssh, and this is {machines.provider}: a machine of it is made, not given"
+            yield _fault("machines.hosts", [host.name for host in machines.hosts], rule, None)
+        return
+    if not machines.hosts:
+        example = [{"name": "web-1", "address": "192.0.2.11"}]
+        yield _fault("machines.hosts", [], "are needed with provider ssh, one at least", example)
+    given = {f"machines.{key}": getattr(machines, key) for key in DECIDED_BY_HOSTS if key in machines.model_fields_set}
+    if network != DEFAULTS["network"]:
+        given["network"] = network
+    for key, value in given.items():
+        plain = value if isinstance(value, str | int) else sorted(value)
+        yield _fault(
+            key, plain, "is for machines that are made here, and hosts that exist decide it: leave it out", None
+        )
+    for key in ("name", "address"):
+        values = [getattr(host, key) for host in machines.hosts]
+        for value in sorted({value for value in values if values.count(value) > 1}):
+            yield _fault(f"machines.hosts.{key}", value, f"is the {key} of more than one host", None)
+
+
+def check_ports(machines: MachinesSettings, backend: BackendSettings, proxy: ProxySettings) -> Iterator[str]:
     """Proxy and backend may stand on one node, and both beside the node's own servers."""
+    taken = NODE_PORTS | {host.port: "ssh" for host in machines.hosts}
     free = 80 if backend.port != 80 else 8080
     if backend.port == proxy.port:
         yield _fault("proxy.port", proxy.port, "is the backend's port too, and both may stand on one node", free)
     for section, port in (("backend", backend.port), ("proxy", proxy.port)):
-        if port in NODE_PORTS:
-            yield _fault(f"{section}.port", port, f"is taken on every node ({NODE_PORTS[port]})", port + 1000)
+        if port in taken:
+            yield _fault(f"{section}.port", port, f"is taken on every node ({taken[port]})", port + 1000)
 
 
 def check_content(content: ContentSettings) -> Iterator[str]:
@@ -464,12 +548,14 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
+DECIDED_BY_HOSTS = ("box", "count", "memory", "cpus", "prefix", "overrides")
 NODE_PORTS = {22: "ssh", 2377: "swarm control", 7946: "swarm gossip"}
 RULES: tuple[Callable[..., Iterator[str]], ...] = (
     check_managers,
     check_addresses,
     check_virtualbox,
     check_overrides,
+    check_hosts,
     check_replicas,
     check_ports,
     check_content,
@@ -487,8 +573,8 @@ def _node_name(machines: MachinesSettings, index: int) -> str:
 def _settings(stack: str, sections: dict[str, Any]) -> Settings:
     machines: MachinesSettings = sections["machines"]
     network = ipaddress.IPv4Network(sections["network"])
-    managers = sections["swarm"].managers or _odd(min(3, machines.count))
-    proxies = sections["proxy"].replicas or min(2, machines.count)
+    managers = sections["swarm"].managers or _odd(min(3, machines.total))
+    proxies = sections["proxy"].replicas or min(2, machines.total)
     return Settings(
         stack=stack,
         work=f".work/{stack}",
@@ -500,22 +586,28 @@ def _settings(stack: str, sections: dict[str, Any]) -> Settings:
         backend=sections["backend"],
         proxy=sections["proxy"],
         managers=managers,
-        backends=sections["backend"].replicas or min(2, machines.count),
+        backends=sections["backend"].replicas or min(2, machines.total),
         proxies=proxies,
         nodes=tuple(_plan(network, machines, managers, proxies)),
     )
 
 
 def _plan(network: ipaddress.IPv4Network, machines: MachinesSettings, managers: int, proxies: int) -> Iterator[Node]:
-    first_proxy = min(1, machines.count - proxies)
-    for index in range(machines.count):
+    first_proxy = min(1, machines.total - proxies)
+    for index in range(machines.total):
+        role: Literal["manager", "worker"] = "manager" if index < managers else "worker"
+        proxy = first_proxy <= index < first_proxy + proxies
+        if machines.hosts:
+            host = machines.hosts[index]
+            yield Node(name=host.name, address=host.address, role=role, proxy=proxy, host=host)
+            continue
         name = _node_name(machines, index)
         size = machines.overrides.get(name, MachineSize(memory=None, cpus=None))
         yield Node(
             name=name,
             address=str(network[FIRST_NODE_OFFSET + index + 1]),
-            role="manager" if index < managers else "worker",
-            proxy=first_proxy <= index < first_proxy + proxies,
+            role=role,
+            proxy=proxy,
             memory=size.memory or machines.memory,
             cpus=size.cpus or machines.cpus,
         )

@@ -23,14 +23,14 @@ quote() { printf "'%s'" "${1//\'/\'\\\'\'}"; }
 patience() { if [[ -e $WORK/emulated ]]; then echo "$(($1 * 5))"; else echo "$1"; fi; }
 
 # on_node NAME COMMAND…: runs a command, or a function of this script, as root on node NAME; stdin is the caller's.
-# LIMIT=SECONDS before it bounds it, with `patience`.
+# LIMIT=SECONDS before it bounds it, with `patience`; BECOME is empty where the user of NODE is root and has no sudo.
 on_node() {
   local node=$1 text="" word
   shift
   if declare -F "$1" >/dev/null; then text="$(declare -f);"; fi
   for word; do text+=" $(quote "$word")"; done
   timeout --foreground "$(patience "${LIMIT:-0}")" \
-    ssh -F "$WORK/machines/$node/ssh_config" "$node" "sudo bash -euo pipefail -c $(quote "$text")" 9>&-
+    ssh -F "$WORK/machines/$node/ssh_config" "$node" "${BECOME-sudo} bash -euo pipefail -c $(quote "$text")" 9>&-
 }
 
 # made NAME: the machine of node NAME was made to the end.

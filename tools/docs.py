@@ -77,9 +77,10 @@ def settings(section: str) -> list[Setting]:
 def _nested(path: str, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[Setting]:
     for name, field in schema["properties"].items():
         yield _setting(f"{path}.{name}", field)
-        values = field.get("additionalProperties")
-        if values:
-            yield from _nested(f"{path}.{name}.NAME", definitions[values["$ref"].rsplit("/")[-1]], definitions)
+        for kind, part in (("additionalProperties", ".NAME"), ("items", "[]")):
+            if kind in field:
+                model = definitions[field[kind]["$ref"].rsplit("/")[-1]]
+                yield from _nested(f"{path}.{name}{part}", model, definitions)
 
 
 def _setting(key: str, field: Mapping[str, Any]) -> Setting:

@@ -15,6 +15,10 @@ def down() -> int:
     begin = time.monotonic()
     stack.recover()
     provider = stack.provider()  # it is noted in the folder that goes
+    # What can't be told any more afterwards: which hosts could not be given back.
+    kept = stack.silent(
+        [entry for entry in stack.nodes() if (stack.WORK / "machines" / entry.name / "adopted").exists()]
+    )
     if stack.pulumi("destroy", "--yes", "--skip-preview", "--suppress-outputs") != 0:
         raise ToolError("the stack is not gone; what failed is said above; put it right and run again: make down")
     swept = stack.script("machines/sweep.sh", provider)
@@ -23,7 +27,13 @@ def down() -> int:
         raise ToolError("something of the stack is left; what failed is said above; run again: make down")
     forget()
     subprocess.run(["tools/setup", "stop-daemon"], check=True)
-    print(f"down after {stack.since(begin)}; nothing of stack {stack.STACK} is left")
+    for entry in kept:
+        print(
+            f"{entry.name} ({entry.address}) did not answer: what stack {stack.STACK} put on it is still there; "
+            "when it is back, run on it: sudo bash /srv/swarm-site/host/release"
+        )
+    left = "left but on these" if kept else "left"
+    print(f"down after {stack.since(begin)}; nothing of stack {stack.STACK} is {left}")
     return 0
 
 

@@ -134,7 +134,9 @@ def _node_findings(seen: Observation) -> Iterator[Finding]:
             yield Finding(
                 entry.name,
                 "does not answer",
-                f"make up starts it; if it is lost for good: make repair NODE={entry.name}",
+                "start it, then run: make up; if it is lost for good, put another host into machines.hosts"
+                if stack.provider() == "ssh"
+                else f"make up starts it; if it is lost for good: make repair NODE={entry.name}",
             )
         else:
             yield from _membership_findings(seen, entry)

@@ -84,13 +84,18 @@ def start(entry: NodeEntry) -> bool:
 
 def switch_off(name: str) -> None:
     """Switch a dead machine off that still runs: cut off or hung, it would serve old content when it returns."""
-    if power(name, "state").stdout == "on\n":
+    state = power(name, "state").stdout
+    if state == "on\n":
         print(f"{name} runs and gives no sign; it is switched off, and the next make up starts it", flush=True)
         power(name, "off")
+    elif state == "unknown\n":
+        print(
+            f"{name} gives no sign, and can't be started or switched off from here: cut off, it may serve old content"
+        )
 
 
 def power(name: str, wish: str) -> subprocess.CompletedProcess[str]:
-    """Ask the provider for a machine's `state` (on, off or none), to `start` it or to switch it `off`."""
+    """Ask the provider for a machine's `state` (on, off, none or unknown), to `start` it or to switch it `off`."""
     return stack.script("machines/power.sh", stack.provider(), NODE=name, WISH=wish)
 
 

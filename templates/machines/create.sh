@@ -1,7 +1,7 @@
 @% include "lib.sh" %@
 @% include "machines/" ~ provider ~ ".sh" %@
 # Makes one machine in a folder of its own and waits until Docker answers on it.
-# Inputs: WORK, STACK, NODE, PROVIDER, VAGRANTFILE and SSH_CONFIG (texts).
+# Inputs: WORK, STACK, NODE, SSH_CONFIG (text), and those of its provider.
 
 folder=$WORK/machines/$NODE
 log=$folder/log

@@ -1,5 +1,6 @@
 @% include "machines/vagrant.sh" %@
-# Vagrant's docker provider: a machine is a container of this machine's Docker. Inputs: WORK, STACK.
+# Vagrant's docker provider: a machine is a container of this machine's Docker.
+# Inputs: WORK, STACK; for the network NETWORK (CIDR), for the room that all machines need MEMORY_WANTED (MB).
 
 refuse_no_daemon() { docker info >/dev/null || fail "the Docker daemon of this machine does not answer; run: tools/setup up"; }
 

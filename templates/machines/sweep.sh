@@ -15,5 +15,7 @@ for name in $(left_over); do
   remove_machine "$name"
 done
 remove_network
-if [[ -e $WORK/ssh_config ]]; then ssh -F "$WORK/ssh_config" -O exit swarm-manager >/dev/null 2>&1 || true; fi
+for socket in "$WORK"/ssh.*; do
+  if [[ -S $socket ]]; then ssh -O exit -o ControlPath="$socket" swarm-manager >/dev/null 2>&1 || true; fi
+done
 rm -rf "$WORK"

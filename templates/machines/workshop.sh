@@ -1,8 +1,7 @@
 @% include "lib.sh" %@
 @% include "machines/" ~ provider ~ ".sh" %@
 # Prepares the stack's folder on this machine: key pair, list of nodes, ssh configuration; and the machines' network.
-# Inputs: WORK, STACK, PROVIDER, NETWORK (CIDR), NODES (lines: name address role), MEMORY_WANTED (MB in all), SSH_CONFIG and
-# CONNECT (texts).
+# Inputs: WORK, STACK, PROVIDER, NODES (lines: name address role), SSH_CONFIG and CONNECT (texts), and those of its provider.
 
 if [[ -e $WORK/nodes || -e $WORK/provider ]]; then
   made_by=$(cat "$WORK/provider" 2>/dev/null || echo docker)

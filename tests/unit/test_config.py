@@ -71,7 +71,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     # machines
     (
         {"machines": {"provider": "virtualbox2"}},
-        "swarm-site:machines.provider: \"virtualbox2\" input should be 'docker', 'libvirt' or 'virtualbox'; "
+        "swarm-site:machines.provider: \"virtualbox2\" input should be 'docker', 'libvirt', 'virtualbox' or 'ssh'; "
         'for example "docker"',
     ),
     (
@@ -409,6 +409,128 @@ def test_a_single_machine_may_have_another_size() -> None:
     assert [(node.memory, node.cpus) for node in nodes] == [(600, 1), (768, 1), (600, 2)]
 
 
+# --- hosts that exist -------------------------------------------------------------------------------------------------
+
+HOSTS: list[dict[str, Any]] = [{"name": f"web-{n}", "address": f"192.0.2.{n}"} for n in (1, 2, 3)]
+HOSTS_EXAMPLE = '[{"address": "192.0.2.11", "name": "web-1"}]'
+DECIDED = "is for machines that are made here, and hosts that exist decide it: leave it out"
+
+
+def on_hosts(*hosts: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"machines": {"provider": "ssh", "hosts": [*hosts], **more}}
+
+
+def test_hosts_decide_names_addresses_and_number() -> None:
+    settings = settings_of(on_hosts(*HOSTS))
+    assert [(node.name, node.address, node.role, node.proxy) for node in settings.nodes] == [
+        ("web-1", "192.0.2.1", "manager", False),
+        ("web-2", "192.0.2.2", "manager", True),
+        ("web-3", "192.0.2.3", "manager", True),
+    ]
+    assert [node.host for node in settings.nodes] == settings.machines.hosts
+    assert (settings.managers, settings.backends, settings.proxies) == (3, 2, 2)
+    first = settings.machines.hosts[0]
+    assert (first.user, first.port, first.jump) == ("root", 22, None)
+
+
+def test_one_host_is_enough_and_each_may_have_its_own_way_in() -> None:
+    way = {"user": "_admin-1", "port": 2222, "jump": "me@bastion.example:2200,10.0.0.1"}
+    (node,) = settings_of(on_hosts(HOSTS[0] | way)).nodes
+    assert node.host
+    assert node.host.model_dump() == HOSTS[0] | way
+
+
+@pytest.mark.parametrize(
+    ("values", "faults"),
+    [
+        (
+            {"machines": {"provider": "ssh"}},
+            [
+                "hosts: [] are needed with provider ssh, one at least; "
+                'for example [{"name": "web-1", "address": "192.0.2.11"}]'
+            ],
+        ),
+        (
+            {"machines": {"hosts": HOSTS}},
+            [
+                'hosts: ["web-1", "web-2", "web-3"] are for provider ssh, and this is docker: '
+                "a machine of it is made, not given"
+            ],
+        ),
+        (
+            on_hosts(*HOSTS, count=3, memory=512, cpus=1, prefix="core", overrides={"core-02": {}}),
+            [
+                f"count: 3 {DECIDED}",
+                f"memory: 512 {DECIDED}",
+                f"cpus: 1 {DECIDED}",
+                f'prefix: "core" {DECIDED}',
+                f'overrides: ["core-02"] {DECIDED}',
+            ],
+        ),
+        (
+            on_hosts(*HOSTS, {"name": "web-1", "address": "192.0.2.2"}),
+            [
+                'hosts.name: "web-1" is the name of more than one host',
+                'hosts.address: "192.0.2.2" is the address of more than one host',
+            ],
+        ),
+    ],
+)
+def test_what_hosts_can_not_be_is_refused_by_name(values: dict[str, Any], faults: list[str]) -> None:
+    assert faults_of(values) == [f"swarm-site:machines.{fault}" for fault in faults]
+
+
+def test_a_network_beside_hosts_is_refused() -> None:
+    assert faults_of({"network": "10.0.0.0/24", **on_hosts(*HOSTS)}) == [f'swarm-site:network: "10.0.0.0/24" {DECIDED}']
+
+
+def test_hosts_are_counted_where_machines_are() -> None:
+    values = {**on_hosts(*HOSTS[:2]), "swarm": {"managers": 3}, "backend": {"replicas": 3}}
+    assert faults_of(values) == [
+        "swarm-site:swarm.managers: 3 is more than the 2 machines; for example 1",
+        "swarm-site:backend.replicas: 3 needs as many machines, one a node, and there are 2; for example 2",
+    ]
+    with pytest.raises(SettingsError, match="PULUMI_PARALLEL: 7 is too small for 2 machines"):
+        parse("dev", {"machines": json.dumps(on_hosts(*HOSTS[:2])["machines"])}, {}, 7)
+
+
+def test_the_port_of_ssh_is_taken_on_every_node() -> None:
+    assert faults_of(on_hosts(HOSTS[0] | {"port": 8080})) == [
+        "swarm-site:backend.port: 8080 is taken on every node (ssh); for example 9080"
+    ]
+
+
+ADDRESS_RULE = "must be an IPv4 address"
+REACHED_RULE = "must be an IPv4 address that the other hosts reach it at"
+USER_RULE = "must be the name of a Unix account: small letters, digits, '-' and '_'"
+JUMP_RULE = "must be jump hosts as ssh's ProxyJump takes them: [user@]host[:port], separated by commas"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rule"),
+    [
+        *(("name", value, NAME_RULE) for value in ("-oProxyCommand=x", "a b", "a\n", "a.b", "A", "", "%h")),
+        *(
+            ("address", value, ADDRESS_RULE)
+            for value in ("-F", "web.example", "192.0.2.1\n", "192.0.2.256", "::1", "%h", "")
+        ),
+        *(
+            ("address", value, REACHED_RULE)
+            for value in ("127.0.0.1", "0.0.0.0", "224.0.0.1", "169.254.1.1", "255.255.255.255")
+        ),
+        *(("user", value, USER_RULE) for value in ("-l", "a b", "a\nb", "%r", "root;id", "Root", "", "a" * 33)),
+        *(
+            ("jump", value, JUMP_RULE)
+            for value in ("-J", "a b", "a\nb", "%h", "$(id)", "a,,b", "ssh://a", "@a", "a:b", "-x@a", "")
+        ),
+    ],
+)
+def test_a_hostile_value_of_a_host_is_refused(key: str, value: str, rule: str) -> None:
+    assert faults_of(on_hosts(HOSTS[0] | {key: value})) == [
+        f"swarm-site:machines.hosts.0.{key}: {json.dumps(value)} {rule}; for example {HOSTS_EXAMPLE}"
+    ]
+
+
 def test_the_network_is_the_only_key_a_second_stack_has_to_change() -> None:
     nodes = settings_of({"network": "172.16.5.0/24"}, stack="blue").nodes
     assert [node.address for node in nodes] == ["172.16.5.11", "172.16.5.12", "172.16.5.13"]
@@ -451,7 +573,8 @@ def test_each_setting_has_a_description_and_a_valid_example(section: str, name: 
     assert field.description
     assert field.description.endswith((".", "…"))
     assert field.examples
-    settings_of({section: {name: field.examples[0]}})
+    needed = {"provider": "ssh"} if name == "hosts" else {}
+    settings_of({section: {name: field.examples[0]} | needed})
 
 
 # --- as the user loads them ------------------------------------------------------------------------------------------

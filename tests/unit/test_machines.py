@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from components.config import Node, folder_hash
+from components.config import HostSettings, Node, folder_hash
 from components.machines import Machines, MachinesArgs
 from components.rendering import render
 from tests.unit.harness import COMMAND, NETWORK, ROOT, WORK, Run, nodes, run
@@ -154,6 +154,58 @@ def test_it_tells_each_nodes_address_and_role() -> None:
     }
     assert result.returned[0]["outputs"] == expected
     assert result.outputs["machines"] == {"nodes": expected}
+
+
+def hosts(count: int, **more: Any) -> list[Node]:
+    """Nodes that are hosts that exist."""
+    return [
+        replace(node, memory=0, cpus=0, host=HostSettings(name=node.name, address=node.address, user="admin", **more))
+        for node in nodes(count)
+    ]
+
+
+def test_hosts_that_exist_need_no_box_and_no_network() -> None:
+    result = made(hosts(2), provider="ssh")
+    assert {name for _, name in result.inventory("machines")} == {
+        *("machines", "machines-workshop", "machines-core-01", "machines-core-02"),
+    }
+    assert result["machines-core-01"].dependencies == {"machines-workshop"}
+    assert result["machines-workshop"].environment == {
+        "NODE": "",
+        "WORK": ".work/dev",
+        "STACK": "dev",
+        "PROVIDER": "ssh",
+        "NODES": "core-01 192.168.56.11 manager\ncore-02 192.168.56.12 manager",
+        "SSH_CONFIG": render("swarm/hosts_ssh_config", work=WORK, nodes=hosts(2)),
+        "CONNECT": render("swarm/hosts_connect.sh", work=WORK),
+    }
+    assert result["machines-workshop"].scripts == {
+        "CREATE_SCRIPT": render("machines/workshop.sh", provider="ssh"),
+        "DELETE_SCRIPT": render("machines/sweep.sh", provider="ssh"),
+    }
+
+
+def test_a_host_is_adopted_by_its_address_and_user_and_given_back() -> None:
+    machine = made(hosts(1, port=2222, jump="bastion"), provider="ssh", ports=(8080, 80))["machines-core-01"]
+    assert machine.environment == {
+        "NODE": "core-01",
+        "WORK": ".work/dev",
+        "STACK": "dev",
+        "HOST": "192.168.56.11 admin 2222 bastion",
+        "PORTS": "8080 80",
+        "SSH_CONFIG": render("machines/host_ssh_config", work=WORK, node=hosts(1, port=2222, jump="bastion")[0]),
+    }
+    assert machine.scripts == {
+        "CREATE_SCRIPT": render("machines/create.sh", provider="ssh"),
+        "DELETE_SCRIPT": render("machines/delete.sh", provider="ssh"),
+    }
+    assert machine.inputs["triggers"] == ["admin@192.168.56.11"]
+
+
+def test_another_way_to_a_host_is_the_same_host() -> None:
+    before, after = (made(hosts(1, **way), provider="ssh")["machines-core-01"] for way in ({}, {"port": 2222}))
+    assert before.inputs["triggers"] == after.inputs["triggers"]
+    assert before.environment["SSH_CONFIG"] != after.environment["SSH_CONFIG"]
 
 
 def test_two_sets_stand_side_by_side() -> None:

@@ -25,8 +25,10 @@ MANY = {
     "proxy": {"replicas": 3, "port": 8081},
     "network": "10.20.0.0/16",
 }
+HOSTS = [{"name": f"core-0{n}", "address": f"192.0.2.{n}", "user": "admin"} for n in (1, 2, 3)]
+EXISTING = {"machines": {"provider": "ssh", "hosts": HOSTS}}
 ONE = {"machines": {"count": 1}, "swarm": None, "backend": None, "proxy": None}
-STACKS: Mapping[str, Mapping[str, Any]] = {"committed": {}, "one node": ONE, "seven nodes": MANY}
+STACKS: Mapping[str, Mapping[str, Any]] = {"committed": {}, "one node": ONE, "seven nodes": MANY, "hosts": EXISTING}
 
 
 @functools.cache
@@ -52,12 +54,14 @@ def commands_on(run: Run, node: str) -> list[Registered]:
 
 @pytest.mark.parametrize(
     ("stack", "proxies"),
-    [("committed", [2, 3]), ("one node", [1]), ("seven nodes", [2, 3, 4])],
+    [("committed", [2, 3]), ("one node", [1]), ("seven nodes", [2, 3, 4]), ("hosts", [2, 3])],
 )
 def test_the_program_makes_exactly_these_resources(stack: str, proxies: list[int]) -> None:
     run = program(stack)
     every, some = node_names(run), [f"core-{number:02d}" for number in proxies]
-    commands = {"machines-workshop", "machines-box", "swarm-cluster", "nginx-image"}
+    commands = {"machines-workshop", "swarm-cluster", "nginx-image"}
+    if stack != "hosts":
+        commands.add("machines-box")
     commands |= {"backend-check", "proxy-check", "proxy-running"}
     for step in ("machines", "swarm", "nginx-image", "content", "ready"):
         commands |= {f"{step}-{node}" for node in every}
@@ -248,6 +252,8 @@ SHELLS_OWN = {
     "IFS",
     "TMPDIR",
     "LC_ALL",
+    "ID",
+    "PRETTY_NAME",
     "XDG_CACHE_HOME",
 }
 TELLS_OF_A_CHANGE = {"SPEC", "SERVICE_ID"}
@@ -280,7 +286,7 @@ def test_every_script_gets_each_input_that_it_reads_and_no_other(result: Run) ->
     for command in result.of_type(COMMAND):
         read = set().union(*(names_read(script) for script in command.scripts.values()))
         given = set(command.environment) - TELLS_OF_A_CHANGE
-        assert read - SHELLS_OWN - given - {"LIMIT"} == set(), f"{command.name} is not given"
+        assert read - SHELLS_OWN - given - {"LIMIT", "BECOME"} == set(), f"{command.name} is not given"
         assert given - read - {"NODE", "WORK"} - _defaulted(command) == set(), f"{command.name} is given for nothing"
 
 
@@ -290,22 +296,22 @@ def _defaulted(command: Registered) -> set[str]:
     return {name for name in command.environment if re.search(rf"\b{name}=\$\{{{name}:-", text)}
 
 
-def names_at_the_top(script: str) -> set[str]:
-    """The inputs that the head of a script names, be it as a sentence or as a table."""
+def names_at_the_top(script: str) -> list[set[str]]:
+    """The inputs that a script's heads name, as a sentence or as a table: those of what it includes, then its own."""
     if script.startswith("#!"):
-        return set(re.findall(r"(?m)^#   ([A-Z_]+)  ", script))
-    *_, head = re.findall(r"(?m)^#.* Inputs: (.*(?:\n#.*)*)|^# Inputs: (.*(?:\n#.*)*)", script)
-    return set(re.findall(r"\b[A-Z][A-Z_]+\b", "".join(head))) - {"CIDR", "MB", "SHA", "PPID"}
+        return [set(re.findall(r"(?m)^#   ([A-Z_]+)  ", script))]
+    heads = re.findall(r"(?m)^#.* Inputs: (.*(?:\n#.*)*)|^# Inputs: (.*(?:\n#.*)*)", script)
+    return [set(re.findall(r"\b[A-Z][A-Z_]+\b", "".join(head))) - {"CIDR", "MB", "SHA", "PPID"} for head in heads]
 
 
 def test_every_script_says_at_its_top_which_inputs_it_has(result: Run) -> None:
     for command in result.of_type(COMMAND):
         given = set(command.environment)
         for script in command.scripts.values():
-            assert names_at_the_top(script) <= given, (
+            assert names_at_the_top(script)[-1] <= given, (
                 f"the head of a script of {command.name} names what it is not given"
             )
-        unnamed = given - names_at_the_top(command.scripts["CREATE_SCRIPT"])
+        unnamed = given.difference(*names_at_the_top(command.scripts["CREATE_SCRIPT"]))
         assert unnamed <= {"NODE", "WORK", "STACK", "SERVICE_ID"}, (
             f"the head of {command.name} names not all it is given"
         )
@@ -365,13 +371,16 @@ def on(step: str, *numbers: int, prefix: str = "core") -> set[str]:
     return {f"{step}-{prefix}-{number:02d}" for number in numbers}
 
 
+EVERYWHERE = ("machines", "swarm", "nginx-image", "content", "ready")
+"""Steps that every node has."""
+
+
 def everywhere(step: str) -> set[str]:
     return on(step, 1, 2, 3)
 
 
 def renamed() -> set[str]:
-    steps = ("machines", "swarm", "nginx-image", "content", "ready")
-    names = {name for prefix in ("core", "node") for step in steps for name in on(step, 1, 2, 3, prefix=prefix)}
+    names = {name for prefix in ("core", "node") for step in EVERYWHERE for name in on(step, 1, 2, 3, prefix=prefix)}
     names |= {
         name
         for prefix in ("core", "node")
@@ -439,7 +448,35 @@ def settings_of_the_program() -> set[str]:
 
 
 def test_every_setting_that_can_have_another_value_is_tried() -> None:
-    assert CHANGES.keys() == settings_of_the_program()
+    assert CHANGES.keys() == settings_of_the_program() - {"machines.hosts"}
+
+
+def changes(before: Run, after: Run) -> set[str]:
+    """The resources whose inputs change, come or go."""
+    old, new = ({resource.name: resource.inputs for resource in run.resources} for run in (before, after))
+    return {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+
+
+def test_another_provider_changes_every_machine() -> None:
+    assert changes(program("committed"), program("hosts")) >= {"machines-workshop", "machines-box"} | everywhere(
+        "machines"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("name", "other", {f"{step}-{name}" for step in EVERYWHERE for name in ("core-01", "other")}),
+        ("address", "192.0.2.9", {"machines-core-01", "swarm-core-01"} | proxied()),
+        ("user", "root", {"machines-core-01"}),
+        ("port", 2222, {"machines-core-01"}),
+        ("jump", "bastion", {"machines-core-01"}),
+    ],
+)
+def test_a_change_of_a_host_reaches_what_it_must_and_nothing_else(key: str, value: Any, expected: set[str]) -> None:
+    hosts = [HOSTS[0] | {key: value}, *HOSTS[1:]]
+    after = run_program({"machines": {"provider": "ssh", "hosts": hosts}})
+    assert changes(program("hosts"), after) == expected | {"machines-workshop"}
 
 
 @pytest.mark.parametrize("setting", CHANGES)
@@ -448,9 +485,7 @@ def test_a_change_of_a_setting_reaches_what_it_must_and_nothing_else(setting: st
     section, _, name = setting.partition(".")
     committed = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())["config"]
     changed = {section: {**committed.get(f"swarm-site:{section}", {}), name: value} if name else value}
-    before = {resource.name: resource.inputs for resource in program("committed").resources}
-    after = {resource.name: resource.inputs for resource in run_program(changed).resources}
-    assert {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} == expected
+    assert changes(program("committed"), run_program(changed)) == expected
 
 
 def test_another_stack_has_folders_and_machines_of_its_own() -> None:

@@ -1,6 +1,7 @@
 """The shell scripts, run as they are. Stubs play what a node or a daemon would answer: no network, no waiting."""
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -149,8 +150,10 @@ class World:
     def lib(self, code: str, *arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
         return self.bash(f"{render('lib.sh')}\n{code}", *arguments, stdin=stdin, **environment)
 
-    def script(self, template: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return self.bash(render(template, work=".work/dev", provider="docker"), **environment)
+    def script(
+        self, template: str, *, provider: str = "docker", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        return self.bash(render(template, work=".work/dev", provider=provider), **environment)
 
     def calls(self) -> list[str]:
         path = self.stubs / "calls"
@@ -1766,6 +1769,529 @@ def test_a_machine_is_started_and_switched_off(world: World, wish: str, order: s
     world.plan(Answer(f"here: docker {order} swarm-site-dev-core-01", "its name\n"))
     assert succeeded(world.script("machines/power.sh", NODE="core-01", WISH=wish)) == ""
     assert world.calls() == [f"here: docker {order} swarm-site-dev-core-01"]
+
+
+# --- machines/ssh.sh: hosts that exist -------------------------------------------------------------------------------
+
+HOST = {
+    "NODE": "web-1",
+    "HOST": "192.0.2.11 admin 22",
+    "PORTS": "8080 80",
+    "SSH_CONFIG": "Host web-1\n",
+}
+OWNED = "/srv/", "/etc/", "/var/lib/", "/proc/", "/sys/"
+"""What a host has and this machine has too: a test's host has a folder of its own in place of each."""
+# A test's host has the programs of `node/`, and no other; a link's parts are this machine's.
+ONLY_ITS_OWN = """
+command() {
+  if [[ -n ${ON_NODE-} && $1 == -v ]]; then [[ -x $STUBS/node/$2 ]]; else builtin command "$@"; fi
+}
+"""
+DEBIAN = 'ID=debian\nPRETTY_NAME="Debian 12"\n'
+THERE = [
+    Answer("web-1: uname -n", "web-1\n"),
+    Answer("web-1: docker info"),
+    Answer("web-1: docker info -f {{.Swarm.LocalNodeState}}", "inactive\n"),
+    Answer("web-1: docker info -f {{.LiveRestoreEnabled}}", "false\n"),
+    Answer("web-1: docker version -f *", "20.10\n"),
+    Answer("web-1: docker network inspect docker_gwbridge", status=1),
+    Answer("web-1: id -u", "1000\n"),
+    Answer("web-1: id -nG admin", "admin sudo\n"),
+    Answer("web-1: usermod -aG docker admin"),
+]
+INSTALLS = [
+    Answer("web-1: apt-get * update"),
+    Answer(
+        "web-1: apt-get -s install --no-install-recommends *",
+        "Inst libc6 [1] (2 Debian)\nInst runc (1 Debian)\nInst docker.io (20 Debian)\nConf docker.io (20 Debian)\n",
+    ),
+    Answer("web-1: dpkg-query -W * runc docker.io", status=1),
+    Answer("web-1: dpkg --configure -a"),
+    Answer("web-1: apt-get * install --no-install-recommends --no-upgrade runc docker.io"),
+    Answer("web-1: getent group docker", status=2),
+    Answer("web-1: systemctl -q enable --now docker.service"),
+]
+
+
+@dataclass(frozen=True)
+class Existing:
+    """A host that exists: its files in a folder, its programs stubs."""
+
+    world: World
+
+    @property
+    def files(self) -> Path:
+        return self.world.stubs / "host"
+
+    def file(self, path: str, text: str = "") -> Path:
+        file = self.files / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
+
+    def without(self, *programs: str) -> None:
+        for name in programs:
+            (self.world.stubs / "node" / name).unlink()
+
+    def script(self, template: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        text = re.sub(rf"(?<![\w.~])({'|'.join(OWNED)})", rf"{self.files}\1", render(template, provider="ssh"))
+        return self.world.bash(text, **{**HOST, **environment})
+
+    def adopt(self) -> subprocess.CompletedProcess[str]:
+        return self.script("machines/create.sh")
+
+    def give_back(self) -> subprocess.CompletedProcess[str]:
+        return self.script("machines/delete.sh")
+
+    @property
+    def notes(self) -> Path:
+        return self.files / "srv/swarm-site/host"
+
+    def changes(self) -> list[str]:
+        return [line.replace(str(self.files), "") for line in (self.notes / "changes").read_text().splitlines()]
+
+    def orders(self) -> list[str]:
+        """What was done to the host; questions left out."""
+        asks = re.compile(
+            r"web-1: (docker (info|version|network inspect|ps|image ls)|apt-get -s|dpkg-query|getent|id|uname)\b"
+        )
+        return [call.removeprefix("web-1: ") for call in self.world.calls() if not asks.match(call)]
+
+
+APT = (
+    "apt-get -q -y -o DPkg::Lock::Timeout=120 -o Acquire::Retries=3 -o APT::Keep-Downloaded-Packages=false "
+    "-o Dpkg::Options::=--force-confold"
+)
+
+
+@pytest.fixture
+def existing(world: World) -> Existing:
+    """A Debian with Docker and all else that is needed; its user is not in the group docker."""
+    for name in ("rm", "mkdir", "mv", "ln"):
+        (world.stubs / "node" / name).unlink()
+    for name in (
+        "apt-get",
+        "curl",
+        "docker",
+        "dpkg",
+        "dpkg-query",
+        "getent",
+        "gpasswd",
+        "groupdel",
+        "id",
+        "ip",
+        "iptables",
+    ):
+        world.stub("node", name, RECORDER)
+    for name in ("iptables-restore", "iptables-save", "keepalived", "rsync", "systemctl", "uname", "usermod"):
+        world.stub("node", name, RECORDER)
+    world.stub("node", "sudo", SUDO)
+    (world.stubs / "no-waiting").write_text(NO_WAITING + ONLY_ITS_OWN)
+    (world.work / "key.pub").write_text("ssh-ed25519 THEKEY swarm-site dev\n")
+    host = Existing(world)
+    host.file("etc/os-release", DEBIAN)
+    host.file(
+        "proc/net/tcp",
+        "  sl  local_address rem_address   st\n"
+        "   0: 00000000:0016 00000000:0000 0A\n   1: 0100007F:0050 00000000:0000 01\n",
+    )
+    host.file("proc/sys/net/ipv4/ip_forward", "0\n")
+    (host.files / "var/lib").mkdir(parents=True)
+    (host.files / "srv").mkdir()
+    world.plan(*THERE)
+    return host
+
+
+def test_a_host_with_docker_is_adopted_and_what_was_done_to_it_is_noted(existing: Existing) -> None:
+    words = succeeded(existing.adopt())
+    assert re.fullmatch(
+        r"web-1: adopting it \(log: .work/dev/machines/web-1/log\)\n"
+        r"web-1: Debian 12, Docker 20.10\nweb-1: up after \d+ s\n",
+        words,
+    )
+    assert existing.changes() == ["member admin", "network docker_gwbridge"]
+    assert (existing.notes / "owner").read_text() == "THEKEY web-1\n"
+    assert re.fullmatch(r"stack dev of \w+@\S+\n", (existing.notes / "whose").read_text())
+    assert existing.orders() == ["usermod -aG docker admin"]
+    assert not (existing.files / "etc/docker").exists()
+
+
+def test_a_host_without_docker_gets_it_and_every_new_package_is_noted(existing: Existing) -> None:
+    existing.without("docker", "iptables")
+    # It is there as soon as it is installed.
+    existing.world.stub(
+        "node",
+        "apt-get",
+        RECORDER.replace(
+            "line=0", '[[ $* != *" install "* || $1 == -s ]] || cp "$STUBS/node/dpkg" "$STUBS/node/docker"\nline=0'
+        ),
+    )
+    existing.world.plan(*INSTALLS, *THERE)
+    succeeded(existing.adopt())
+    assert existing.changes() == [
+        "package runc",
+        "package docker.io",
+        "member admin",
+        "group docker",
+        *(f"file /etc/docker/{name}.json" for name in ("daemon", "key")),
+        *(f"folder {path}" for path in ("/etc/docker", "/etc/cni", "/var/lib/docker", "/var/lib/containerd")),
+        "forwarding 0",
+        "policy ACCEPT",
+    ]
+    assert existing.orders() == [
+        f"{APT} update",
+        "dpkg --configure -a",
+        f"{APT} install --no-install-recommends --no-upgrade runc docker.io",
+        "systemctl -q enable --now docker.service",
+        "usermod -aG docker admin",
+    ]
+    settings = json.loads((existing.files / "etc/docker/daemon.json").read_text())
+    assert settings == json.loads((TEMPLATES / "images/node/files/etc/docker/daemon.json").read_text())
+
+
+def test_an_adoption_that_was_cut_off_is_gone_on_with_by_its_notes(existing: Existing) -> None:
+    existing.file("srv/swarm-site/host/owner", "THEKEY web-1\n")
+    existing.file("srv/swarm-site/host/changes", "package runc\npackage docker.io\n")
+    existing.world.plan(*INSTALLS, *THERE)
+    succeeded(existing.adopt())
+    assert existing.orders() == [
+        "dpkg --configure -a",
+        f"{APT} install --no-install-recommends --no-upgrade runc docker.io",
+    ]
+    existing.world.plan(Answer("web-1: dpkg-query -W * runc docker.io", "ii \nii \n"), *THERE)
+    before = len(existing.orders())
+    succeeded(existing.adopt())
+    assert existing.orders()[before:] == []
+
+
+def test_notes_that_were_cut_off_are_written_anew(existing: Existing) -> None:
+    existing.file("srv/swarm-site/noting/changes", "package half")
+    succeeded(existing.adopt())
+    assert existing.changes() == ["member admin", "network docker_gwbridge"]
+
+
+def test_all_that_speaks_against_a_host_is_said_at_once_and_nothing_is_touched(existing: Existing) -> None:
+    existing.file("proc/net/tcp", "   0: 00000000:1F90 00000000:0000 0A\n   1: 0100007F:0050 00000000:0000 0A\n")
+    existing.file("etc/os-release", "ID=fedora\n")
+    existing.without("rsync")
+    (existing.files / "srv/swarm-site").mkdir()
+    existing.world.plan(
+        Answer("web-1: uname -n", "www\n"),
+        Answer("web-1: docker info -f {{.Swarm.LocalNodeState}}", "active\n"),
+        Answer("web-1: docker info -f {{.LiveRestoreEnabled}}", "true\n"),
+        *THERE,
+    )
+    words = refused(existing.adopt())
+    assert words == (
+        "web-1: can't be adopted: it calls itself www: a host has its own name in machines.hosts too; "
+        "it has a /srv/swarm-site that is of no stack: move that away; "
+        "it is fedora, and packages are installed on Debian and Ubuntu alone; install there: rsync; "
+        "it is in a swarm that is not this stack's; "
+        "its Docker keeps containers alive over restarts (live-restore), which no swarm allows; switch that off there; "
+        "something listens on its port 8080; something listens on its port 80 "
+        "(log: .work/dev/machines/web-1/log); put it right and run again: make up\n"
+    ).replace("/srv/", f"{existing.files}/srv/")
+    assert existing.orders() == []
+    assert list((existing.files / "srv/swarm-site").iterdir()) == []
+
+
+def test_data_of_a_docker_that_is_not_installed_is_not_taken_over(existing: Existing) -> None:
+    existing.without("docker")
+    existing.file("var/lib/docker/image")
+    existing.world.plan(*INSTALLS, *THERE)
+    assert "it has data of a Docker that is not installed" in refused(existing.adopt())
+    assert existing.orders() == []
+
+
+def test_a_docker_that_does_not_answer_is_refused_with_what_to_run(existing: Existing) -> None:
+    existing.world.plan(Answer("web-1: docker info", status=1), *THERE)
+    assert "its Docker does not answer; start it there: systemctl start docker" in refused(existing.adopt())
+
+
+@pytest.mark.parametrize("owner", ["ANOTHER web-1\n", "THEKEY web-2\n"])
+def test_a_host_that_belongs_to_somebody_else_is_refused_with_how_to_free_it(existing: Existing, owner: str) -> None:
+    existing.file("srv/swarm-site/host/owner", owner)
+    existing.file("srv/swarm-site/host/whose", "stack blue of ann@there\n")
+    words = refused(existing.adopt())
+    assert "web-1: can't be adopted: it belongs to stack blue of ann@there; take it down there, or, if that is" in words
+    assert f"run on the host: sudo bash {existing.notes}/release" in words
+    assert existing.orders() == []
+
+
+def test_packages_that_can_not_be_had_are_a_failure_with_the_words_of_apt(existing: Existing) -> None:
+    existing.without("rsync")
+    existing.world.plan(Answer("web-1: apt-get * update", "E: no network\n", status=100), *THERE)
+    assert "can't be adopted: apt-get update failed: E: no network (log: " in refused(existing.adopt())
+    assert not existing.notes.exists()
+
+
+SAYING = """#!/usr/bin/env bash
+printf '%b' "$SSH_SAYS" >&2
+exit 255
+"""
+
+
+@pytest.mark.parametrize(
+    ("host", "says", "advice"),
+    [
+        (
+            "192.0.2.11 admin 22",
+            "No ED25519 host key is known for 192.0.2.11.\nHost key verification failed.\n",
+            "its host key is not known to this user's ssh; look at the fingerprint and add it: "
+            "ssh -p 22 admin@192.0.2.11 true (or: ssh-keyscan -p 22 192.0.2.11 >>~/.ssh/known_hosts)",
+        ),
+        (
+            "192.0.2.11 admin 2222 bastion",
+            "REMOTE HOST IDENTIFICATION HAS CHANGED!\nHost key verification failed.\n",
+            "forget the old one: ssh-keygen -R '[192.0.2.11]:2222', and add the new one: "
+            "ssh -p 2222 -J bastion admin@192.0.2.11 true",
+        ),
+        (
+            "192.0.2.11 admin 22",
+            "REMOTE HOST IDENTIFICATION HAS CHANGED!\n",
+            "forget the old one: ssh-keygen -R 192.0.2.11, and",
+        ),
+        (
+            "192.0.2.11 admin 22",
+            "admin@192.0.2.11: Permission denied (publickey).\n",
+            "it takes none of this user's ssh keys; add one: ssh-copy-id -p 22 admin@192.0.2.11",
+        ),
+        (
+            "192.0.2.11 admin 22",
+            "ssh: connect to host 192.0.2.11 port 22: No route to host\n",
+            "it does not answer; see why: ssh -p 22 admin@192.0.2.11 true",
+        ),
+    ],
+)
+def test_a_host_that_ssh_does_not_get_into_is_refused_with_what_to_do(
+    existing: Existing, host: str, says: str, advice: str
+) -> None:
+    existing.world.stub("here", "ssh", SAYING)
+    words = refused(existing.script("machines/create.sh", HOST=host, SSH_SAYS=says))
+    assert words.startswith("web-1: can't be adopted: ")
+    assert advice in words
+    assert words.endswith(f"({says.rstrip()})\n"), "the words of ssh itself"
+
+
+def test_a_user_who_needs_a_password_for_root_is_refused_with_what_to_do(existing: Existing) -> None:
+    existing.world.stub("node", "sudo", "#!/bin/sh\necho 'a password is required' >&2\nexit 1\n")
+    existing.world.stub("here", "sudo", "#!/bin/sh\nexit 1\n")
+    assert refused(existing.adopt()) == (
+        "web-1: can't be adopted: its user needs sudo without a password; let it, there: "
+        "echo 'admin ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/swarm-site\n"
+    ).replace("/etc/", f"{existing.files}/etc/")
+
+
+def test_root_needs_no_sudo_to_get_it_installed(existing: Existing) -> None:
+    existing.without("sudo")
+    existing.world.stub("here", "sudo", "#!/bin/sh\nexit 127\n")
+    existing.world.plan(
+        Answer("web-1: id -u", "0\n"),
+        Answer("web-1: apt-get -s install --no-install-recommends sudo", "Inst sudo (1 Debian)\n"),
+        Answer("web-1: dpkg-query -W * sudo", status=1),
+        Answer("web-1: apt-get * install --no-install-recommends --no-upgrade sudo"),
+        *INSTALLS,
+        *THERE,
+    )
+    succeeded(existing.script("machines/create.sh", HOST="192.0.2.11 root 22"))
+    assert existing.changes() == ["package sudo", "network docker_gwbridge"]
+
+
+GIVES_BACK = [
+    Answer("web-1: id -u", "1000\n"),
+    Answer("web-1: docker version", "20\n"),
+    Answer("web-1: docker swarm leave --force", once=True),
+    Answer("web-1: docker swarm leave --force", "Error: This node is not part of a swarm\n", status=1),
+    Answer("web-1: docker ps -aq --filter label=swarm-site.part", "c1\nc2\n", once=True),
+    Answer("web-1: docker rm -fv c1 c2", "removal of container c1 is already in progress\n", status=1),
+    Answer("web-1: docker ps -aq --filter label=swarm-site.part"),
+    Answer("web-1: docker image ls --filter reference=localhost/site/\\* *", "localhost/site/nginx:1\n"),
+    Answer("web-1: docker image rm -f localhost/site/nginx:1"),
+    Answer("web-1: docker network inspect docker_gwbridge"),
+    Answer("web-1: docker network rm docker_gwbridge"),
+    Answer("web-1: id -nG admin", "admin docker\n"),
+    Answer("web-1: gpasswd -d admin docker"),
+    Answer("web-1: dpkg-query -s *"),
+    Answer("web-1: apt-get -s purge runc docker.io", "Purg docker.io [20]\nPurg runc [1]\n"),
+    Answer("web-1: apt-get * remove runc docker.io"),
+    Answer("web-1: apt-get * purge runc docker.io"),
+    Answer("web-1: systemctl *"),
+    Answer(
+        "web-1: iptables-save ",
+        ":FORWARD DROP [0:0]\n:DOCKER - [0:0]\n:DOCKER_OUTPUT - [0:0]\n"
+        "-A FORWARD -j DOCKER-USER\n-A FORWARD -o docker0 -j ACCEPT\n-A INPUT -j ACCEPT\n",
+    ),
+    Answer("web-1: getent group docker", "docker:x:1:\n"),
+    Answer("web-1: groupdel docker"),
+]
+
+
+def adopted(existing: Existing) -> None:
+    """A host that was adopted, with what the steps after it put there."""
+    succeeded(existing.adopt())
+    existing.file("srv/swarm-site/content/index.html")
+    (existing.world.stubs / "calls").unlink()
+    existing.world.plan(*GIVES_BACK)
+
+
+def test_a_host_with_docker_is_given_back_with_all_that_is_its_owners(existing: Existing) -> None:
+    adopted(existing)
+    assert re.fullmatch(r"web-1: gone after \d+ s\n", succeeded(existing.give_back()))
+    assert existing.orders() == [
+        *["docker swarm leave --force"] * 2,
+        "docker rm -fv c1 c2",
+        "docker image rm -f localhost/site/nginx:1",
+        "docker network rm docker_gwbridge",
+        "gpasswd -d admin docker",
+    ]
+    assert list((existing.files / "srv").iterdir()) == []
+    assert not (existing.world.work / "machines/web-1").exists()
+
+
+def test_a_leave_that_docker_has_not_ended_is_waited_for_and_said_if_it_lasts(existing: Existing) -> None:
+    adopted(existing)
+    existing.file("proc/net/tcp6", "   0: 00000000000000000000000000000000:1F0A 0:0000 0A\n")
+    words = succeeded(existing.script("machines/delete.sh", A_SLEEP_COUNTS_AS="0"))
+    said = (
+        "web-1: its Docker has left the swarm, and still listens on port 2377 or 7946; it ends when Docker is restarted"
+    )
+    assert words.count(said) == 1
+    assert not existing.notes.exists()
+
+
+def test_a_docker_that_was_installed_goes_with_its_packages_data_and_traces(existing: Existing) -> None:
+    adopted(existing)
+    lines = ["package runc", "package docker.io", "group docker", "file /etc/docker/daemon.json", "folder /etc/docker"]
+    lines += ["data /var/lib/docker 751", "folder /var/lib/containerd", "forwarding 0", "policy ACCEPT"]
+    (existing.notes / "changes").write_text("".join(f"{line.replace(' /', f' {existing.files}/')}\n" for line in lines))
+    for path in ("etc/docker/daemon.json", "etc/docker/key.json", "var/lib/docker/image/x", "var/lib/containerd/x"):
+        existing.file(path)
+    existing.file("proc/sys/net/ipv4/ip_forward", "1\n")
+    (existing.files / "sys/class/net/docker0").mkdir(parents=True)
+    existing.world.stub("node", "iptables-restore", '#!/bin/sh\ncat >"$STUBS/rules"\n')
+    existing.world.plan(Answer("web-1: ip link delete docker0"), *GIVES_BACK)
+    succeeded(existing.give_back())
+    assert [order for order in existing.orders() if not order.startswith("docker ")] == [
+        "systemctl cat docker.service",
+        "systemctl stop docker.socket docker.service containerd.service",
+        "ip link delete docker0",
+        "iptables-save ",
+        f"{APT} remove runc docker.io",
+        f"{APT} purge runc docker.io",
+        "groupdel docker",
+    ]
+    assert (existing.world.stubs / "rules").read_text() == (
+        ":FORWARD ACCEPT [0:0]\n:DOCKER_OUTPUT - [0:0]\n-A INPUT -j ACCEPT\n"
+    )
+    assert not (existing.files / "etc/docker").exists()
+    assert list((existing.files / "var/lib").iterdir()) == [existing.files / "var/lib/docker"]
+    assert stat.S_IMODE((existing.files / "var/lib/docker").stat().st_mode) == 0o751
+    assert (existing.files / "proc/sys/net/ipv4/ip_forward").read_text() == "0\n"
+
+
+def test_packages_that_others_need_by_now_stay_and_that_is_said(existing: Existing) -> None:
+    adopted(existing)
+    (existing.notes / "changes").write_text("package runc\npackage docker.io\n")
+    existing.world.plan(
+        Answer("web-1: apt-get -s purge *", "Purg owners-thing [1]\nPurg docker.io [20]\nPurg runc [1]\n"), *GIVES_BACK
+    )
+    words = succeeded(existing.give_back())
+    assert "web-1: these packages stay, because owners-thing would go with them: runc docker.io\n" in words
+    assert not [order for order in existing.orders() if "apt-get" in order]
+
+
+@pytest.mark.parametrize("owner", ["ANOTHER web-1\n", None])
+def test_a_host_that_is_not_the_stacks_is_not_given_back_by_it(existing: Existing, owner: str | None) -> None:
+    (existing.world.make("web-1") / "adopted").touch()
+    if owner:
+        existing.file("srv/swarm-site/host/owner", owner)
+    succeeded(existing.give_back())
+    assert existing.orders() == []
+    assert existing.notes.exists() == bool(owner)
+    assert not (existing.world.work / "machines/web-1").exists()
+
+
+def test_a_host_that_is_dead_does_not_hold_up_a_delete_which_says_what_stays_there(existing: Existing) -> None:
+    adopted(existing)
+    existing.world.kill("web-1")
+    words = succeeded(existing.give_back())
+    assert words.startswith(
+        "web-1: does not answer (ssh: connect to host web-1 port 22: No route to host); "
+        "what the stack put on it stays, until this runs there: sudo bash "
+    )
+    assert existing.orders() == []
+    assert not (existing.world.work / "machines/web-1").exists()
+
+
+def test_a_host_that_was_never_let_in_is_not_asked_again(existing: Existing) -> None:
+    existing.world.kill("web-1")
+    refused(existing.adopt())
+    asked = len(existing.world.connections())
+    assert re.fullmatch(r"web-1: gone after \d+ s\n", succeeded(existing.give_back()))
+    assert len(existing.world.connections()) == asked
+
+
+@pytest.mark.parametrize("says", ["admin@web-1: Permission denied (publickey).", "Host key verification failed."])
+def test_a_host_that_lives_and_lets_nobody_in_is_not_forgotten(existing: Existing, says: str) -> None:
+    adopted(existing)
+    existing.world.stub("here", "ssh", SAYING)
+    words = refused(existing.script("machines/delete.sh", SSH_SAYS=says))
+    assert words == (
+        f"web-1: can't be given back: it answers, and does not let this user in ({says}); "
+        "make ssh get in, and run again: make down\n"
+    )
+    assert (existing.world.work / "machines/web-1/adopted").exists()
+
+
+def test_the_script_on_the_host_gives_it_back_by_itself(existing: Existing) -> None:
+    adopted(existing)
+    text = (existing.notes / "release").read_text()
+    done = existing.world.bash(f"export PATH=$STUBS/node:$PATH ON_NODE=web-1\n{text}")
+    assert done.returncode == 0, done.stderr
+    assert "docker swarm leave --force" in existing.orders()
+    assert list((existing.files / "srv").iterdir()) == []
+
+
+def test_a_host_that_can_not_be_given_back_is_a_failure_that_can_be_run_again(existing: Existing) -> None:
+    adopted(existing)
+    existing.world.plan(Answer("web-1: docker swarm leave --force", "it is stuck\n", status=1), *GIVES_BACK)
+    words = refused(existing.give_back())
+    assert words.startswith("web-1: can't be given back: it is stuck (log: .work/dev/machines/web-1/log); put it right")
+    assert existing.notes.exists()
+    existing.world.plan(*GIVES_BACK)
+    succeeded(existing.give_back())
+    assert not existing.notes.exists()
+
+
+def test_hosts_leave_the_swarm_one_after_another(existing: Existing) -> None:
+    adopted(existing)
+    with (existing.world.work / "locks/hosts").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        script = render("machines/delete.sh", provider="ssh").replace("flock -w 600 8", "flock -w 0 8")
+        done = existing.world.bash(script, **HOST)
+    assert "others have not left the swarm within 600 s" in refused(done)
+    assert existing.orders() == []
+
+
+def test_the_sweep_gives_back_every_host_that_no_other_resource_gave_back(existing: Existing) -> None:
+    adopted(existing)
+    assert succeeded(existing.script("machines/sweep.sh", NODE="")) == "web-1: left over, taken away\n"
+    assert list((existing.files / "srv").iterdir()) == []
+    assert not existing.world.work.exists()
+
+
+def test_a_host_is_neither_started_nor_switched_off(existing: Existing) -> None:
+    assert succeeded(existing.script("machines/power.sh", WISH="state")) == "unknown\n"
+    assert succeeded(existing.script("machines/power.sh", WISH="off")) == ""
+    assert existing.world.calls() == []
+
+
+def test_the_workshop_for_hosts_needs_neither_vagrant_nor_a_network(workshop: World) -> None:
+    (workshop.stubs / "here/vagrant").unlink()
+    environment = {key: value for key, value in WORKSHOP.items() if key not in ("NETWORK", "MEMORY_WANTED")}
+    succeeded(workshop.script("machines/workshop.sh", provider="ssh", **{**environment, "PROVIDER": "ssh"}))
+    assert workshop.calls() == ["here: docker info"]
+    assert (workshop.work / "provider").read_text() == "ssh\n"
 
 
 # --- what the stubs themselves must do -------------------------------------------------------------------------------

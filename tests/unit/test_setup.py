@@ -220,6 +220,12 @@ def test_just_enough_memory_and_disk_are_enough(sandbox: Sandbox) -> None:
     succeeded(small_machine(sandbox, "up", memory_mb=2560, disk_mb=6144))
 
 
+def test_a_stack_of_hosts_that_exist_needs_no_room_for_machines_here(sandbox: Sandbox) -> None:
+    (sandbox.clone / "Pulumi.dev.yaml").write_text("config:\n  swarm-site:machines:\n    provider: ssh\n")
+    (sandbox.cache / "built").touch()
+    succeeded(small_machine(sandbox, "up", memory_mb=300, disk_mb=900))
+
+
 def test_a_check_needs_less_than_a_stack(sandbox: Sandbox) -> None:
     succeeded(small_machine(sandbox, "check", memory_mb=2559, disk_mb=6143))
     assert "the engine may have to be built" in refusal(small_machine(sandbox, "check", memory_mb=500, disk_mb=6143))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from components.backend import HEALTH_PATH
-from components.config import PRIVATE_NETWORKS, Node
+from components.config import PRIVATE_NETWORKS, HostSettings, Node
 from components.proxy import configuration
 from components.rendering import TEMPLATES, render
 from tests.unit.harness import NETWORK, ROOT, proxy_settings
@@ -22,6 +22,24 @@ from tests.unit.harness import NETWORK, ROOT, proxy_settings
 GOLDEN = Path(__file__).parent / "golden"
 WORK = ".work/dev"
 NODE = Node(name="core-02", address="192.168.56.12", role="manager", proxy=True, memory=512, cpus=1)
+HOST = HostSettings(name="web-2", address="192.0.2.12", user="admin", port=2222, jump="me@bastion.example:2200")
+HOSTS = [
+    Node(
+        name="web-1",
+        address="192.0.2.11",
+        role="manager",
+        proxy=False,
+        host=HostSettings(name="web-1", address="192.0.2.11"),
+    ),
+    Node(name="web-2", address="192.0.2.12", role="manager", proxy=True, host=HOST),
+    Node(
+        name="web-3",
+        address="192.0.2.13",
+        role="worker",
+        proxy=True,
+        host=HostSettings(name="web-3", address="192.0.2.13"),
+    ),
+]
 BOX = "localhost/site/node:0123456789ab"
 ENDPOINTS = ["192.168.56.11:8080", "192.168.56.12:8080"]
 
@@ -38,6 +56,15 @@ RENDERED: Mapping[str, tuple[str, Callable[[], str]]] = {
         "machines/ssh_config",
         lambda: render("machines/ssh_config", work=WORK, node=NODE, patience=1),
     ),
+    "host.ssh_config": (
+        "machines/host_ssh_config",
+        lambda: render("machines/host_ssh_config", work=WORK, node=HOSTS[1]),
+    ),
+    "hosts-manager.ssh_config": (
+        "swarm/hosts_ssh_config",
+        lambda: render("swarm/hosts_ssh_config", work=WORK, nodes=HOSTS),
+    ),
+    "hosts-connect": ("swarm/hosts_connect.sh", lambda: render("swarm/hosts_connect.sh", work=WORK)),
     "manager.ssh_config": ("swarm/ssh_config", lambda: render("swarm/ssh_config", work=WORK, patience=1)),
     "connect": ("swarm/connect.sh", lambda: render("swarm/connect.sh", work=WORK)),
     "backend.nginx.conf": (
@@ -50,12 +77,14 @@ RENDERED: Mapping[str, tuple[str, Callable[[], str]]] = {
 """Golden file, its template, and how it is rendered."""
 
 SCRIPTS = sorted(str(path.relative_to(TEMPLATES)) for path in TEMPLATES.rglob("*.sh"))
-PROVIDERS = ["docker", "libvirt", "virtualbox"]
+MADE_BY = ["docker", "libvirt", "virtualbox"]
+"""Vagrant's providers."""
+PROVIDERS = [*MADE_BY, "ssh"]
 """What a machine is made by: each has a file of the functions that the machines' scripts include by its name."""
-PROVIDER_PARTS = {f"machines/{provider}.rb" for provider in PROVIDERS}
-"""What the Vagrantfile includes by the provider's name."""
+PARTS = {"machines/user_ssh_config", *(f"machines/{provider}.rb" for provider in MADE_BY)}
+"""What rendered files include: the Vagrantfile by the provider's name, ssh entries of hosts that exist."""
 INCLUDED = {f"machines/{provider}.sh" for provider in PROVIDERS} | {
-    name for path in TEMPLATES.rglob("*.sh") for name in re.findall(r'@% include "([^"]*)" %@', path.read_text())
+    name for path in TEMPLATES.rglob("*.sh") for name in re.findall(r'@% include "([^"]*[.]sh)" %@', path.read_text())
 }
 WHOLE = [
     (name, provider)
@@ -100,7 +129,7 @@ RECIPE_DATA = {
 
 def test_every_template_is_checked_by_a_test_of_this_file() -> None:
     there = {str(path.relative_to(TEMPLATES)) for path in TEMPLATES.rglob("*") if path.is_file()}
-    checked = {*SCRIPTS, *RECIPE_SCRIPTS, *RECIPE_DATA, *PROVIDER_PARTS}
+    checked = {*SCRIPTS, *RECIPE_SCRIPTS, *RECIPE_DATA, *PARTS}
     checked |= {template for template, _ in RENDERED.values()}
     assert there - checked == set(), "a new template needs a test"
     assert checked - there == set(), "a template that is gone leaves no test behind"
@@ -188,7 +217,6 @@ def test_no_script_turns_a_failure_into_a_success_without_a_word() -> None:
         ("machines/docker.sh", 'ssh -F "$folder/ssh_config" -O exit'),
         ("machines/libvirt.sh", 'ssh -F "$folder/ssh_config" -O exit'),
         ("machines/virtualbox.sh", 'ssh -F "$folder/ssh_config" -O exit'),
-        ("machines/sweep.sh", 'ssh -F "$WORK/ssh_config" -O exit'),
         # It has ended by itself; that it is gone is waited for.
         ("machines/vagrant.sh", 'xargs -r kill -s "$signal"'),
         # What is switched off already, or started; what comes next fails where it matters.
@@ -198,6 +226,10 @@ def test_no_script_turns_a_failure_into_a_success_without_a_word() -> None:
         ("machines/virtualbox.sh", 'controlvm "$machine" poweroff'),
         ("machines/virtualbox.sh", "sed -n 's/^VMState"),
         ("machines/box.sh", 'docker rm -f "$container"'),
+        ("machines/ssh.sh", 'ssh -F "$folder/ssh_config" -O exit'),
+        # Docker takes it away itself; what stays is asked for again.
+        ("machines/ssh.sh", "words=$(xargs docker rm -fv"),
+        ("machines/sweep.sh", 'ssh -O exit -o ControlPath="$socket"'),
         ("images/ensure.sh", "kill "),
         ("images/ensure.sh", "wait "),
         # No line found is an answer.
@@ -232,7 +264,7 @@ def checked_by(tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", MADE_BY)
 def test_the_vagrantfile_is_ruby(tmp_path: Path, provider: str) -> None:
     (tmp_path / "Vagrantfile").write_text(vagrantfile(provider))
     done = checked_by("ruby", "-wc", str(tmp_path / "Vagrantfile"))
@@ -313,6 +345,76 @@ def test_ssh_reads_the_alias_of_the_manager(tmp_path: Path) -> None:
     assert options["identityfile"] == ".work/dev/key"
     assert options["user"] == "vagrant"
     assert options["batchmode"] == "yes"
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Callable[[str], Path]:
+    """Puts a user's own ssh configuration in the place of `~/.ssh/config`."""
+
+    def put(text: str) -> Path:
+        (tmp_path / "config").write_text(text)
+        return tmp_path / "config"
+
+    return put
+
+
+def host_options(golden: str, host: str, own: Path) -> dict[str, str]:
+    """What ssh makes of an entry and of the user's own configuration."""
+    path = own.parent / golden
+    path.write_text(RENDERED[golden][1]().replace("~/.ssh/config", str(own)))
+    return ssh_options(path, host)
+
+
+def test_ssh_reads_the_entry_of_a_host_that_exists(user: Callable[[str], Path]) -> None:
+    options = host_options("host.ssh_config", "web-2", user(""))
+    assert options["hostname"] == "192.0.2.12"
+    assert (options["user"], options["port"]) == ("admin", "2222")
+    assert options["proxyjump"] == "me@bastion.example:2200"
+    assert options["stricthostkeychecking"] == "true"
+    assert options["batchmode"] == "yes"
+    assert options["controlpath"] == ".work/dev/machines/web-2/ssh"
+    assert "userknownhostsfile" in options
+    assert ".work" not in options["userknownhostsfile"] + options["identityfile"]
+
+
+def test_the_users_own_entries_count_by_name_and_by_address_but_change_nothing_that_the_settings_say(
+    user: Callable[[str], Path],
+) -> None:
+    own = user(
+        "Host web-2\n  CertificateFile /by-name\nHost 192.0.2.12\n  User other\n  Port 9\n  IdentityFile /by-address\n"
+        "Host bastion.example\n  Port 7\nHost *\n  StrictHostKeyChecking no\n  RequestTTY force\n  RemoteCommand sh\n"
+    )
+    options = host_options("host.ssh_config", "web-2", own)
+    assert (options["certificatefile"], options["identityfile"]) == ("/by-name", "/by-address")
+    assert (options["user"], options["port"]) == ("admin", "2222")
+    assert options["stricthostkeychecking"] == "true"
+    assert options["requesttty"] == "auto"
+    assert "remotecommand" not in options
+    assert host_options("host.ssh_config", "bastion.example", own)["port"] == "7"
+
+
+@pytest.mark.parametrize(("answering", "address"), [("web-1", "192.0.2.11"), ("web-2", "192.0.2.12"), ("none", "")])
+def test_the_alias_of_hosts_is_the_first_manager_that_answers(
+    user: Callable[[str], Path], tmp_path: Path, answering: str, address: str
+) -> None:
+    own = user("Host 192.0.2.12\n  IdentityFile /by-address\n")
+    connect = tmp_path / "connect"
+    connect.write_text(f'echo "$1" >>{tmp_path}/tried; [[ $1 == {answering} ]]')
+    path = tmp_path / "ssh_config"
+    text = RENDERED["hosts-manager.ssh_config"][1]().replace("~/.ssh/config", str(own))
+    path.write_text(text.replace(".work/dev/connect", str(connect)))
+    options = ssh_options(path, "swarm-manager")
+    tried = (tmp_path / "tried").read_text().split()
+    assert tried == (["web-1"] if answering == "web-1" else ["web-1", "web-2"]), "no worker, and none after the first"
+    if answering == "none":
+        assert options["proxycommand"] == f"bash {connect}"
+        return
+    assert "proxycommand" not in options
+    assert options["hostname"] == address
+    assert options["stricthostkeychecking"] == "true"
+    if answering == "web-2":
+        assert (options["user"], options["port"], options["proxyjump"]) == ("admin", "2222", "me@bastion.example:2200")
+        assert options["identityfile"] == "/by-address"
 
 
 LONGEST = "a" * 30

@@ -1,0 +1,318 @@
+"""Hosts that exist, in the order their owner meets it: refused, adopted, served from, killed, given back as they were.
+
+The hosts are containers that another script makes (`hosts.sh`); one of them has no Docker yet, the others have one with
+a container and an image of the owner's.
+"""
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e.site import PROJECT, ROOT, UP_SECONDS, Site, alone, docker, fetch, wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.targets(provider="ssh")]
+
+NETWORK = "192.168.70.0/24"
+HOSTS = {"alpha": "192.168.70.11", "beta": "192.168.70.12", "gamma": "192.168.70.13"}
+KINDS = {"alpha": "bare", "beta": "docker", "gamma": "docker"}
+WAYS = {"alpha": {"jump": f"admin@{HOSTS['beta']}"}}
+"""One of them is reached through another one."""
+HOSTS_SECONDS = 600
+INDEX = "site/index.html"
+SSH = Path(pwd.getpwuid(os.getuid()).pw_dir) / ".ssh"
+KNOWN_HOSTS = SSH / "known_hosts2"
+"""The second of the two files that ssh reads by itself: a user's own is left alone."""
+SEEN = r"""
+dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n'
+getent passwd; getent group
+find /srv /etc /opt /usr/local -printf '%p %u %g %m %l\n' | sort
+find /var/lib/docker /var/lib/containerd /var/lib -maxdepth 1 -printf '%p %u %g %m\n' | sort
+ls /sys/class/net; cat /proc/sys/net/ipv4/ip_forward
+"""
+"""What a host is made of, as its owner sees it."""
+# What a container of Docker's own is resolved by, and a bridge's id, are others after each start.
+SEEN_OF_DOCKER = r"""
+iptables-save | sed -E '/^#/d; /127\.0\.0\.11/d; s/\[[0-9:]+\]//'
+docker ps -a --no-trunc --format '{{.ID}} {{.Names}} {{.State}}'
+docker image ls -a --no-trunc --format '{{.ID}} {{.Repository}}'
+docker network ls --format '{{.Name}}'
+docker volume ls -q
+docker info -f '{{.Swarm.LocalNodeState}}'
+"""
+
+
+@dataclass
+class Hosts(Site):
+    """A stack on hosts that exist."""
+
+    stack: str = "hosts"
+    network: str = NETWORK
+    target: str = "ssh"
+
+    @property
+    def nodes(self) -> list[str]:
+        """The hosts' names."""
+        return list(HOSTS)
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        """Write the stack file: the hosts, and more settings."""
+        hosts = [
+            {"name": name, "address": address, "user": "admin", **WAYS.get(name, {})} for name, address in HOSTS.items()
+        ]
+        self.write(self.stack, {"machines": {"provider": "ssh", "hosts": hosts}} | settings)
+
+    def write(self, stack: str, settings: Mapping[str, Any]) -> None:
+        """Write a stack file."""
+        config = {f"{PROJECT}:{key}": value for key, value in settings.items()}
+        salt = {"encryptionsalt": yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())["encryptionsalt"]}
+        (self.clone / f"Pulumi.{stack}.yaml").write_text(yaml.safe_dump(salt | {"config": config}, sort_keys=False))
+
+    def container(self, node: str) -> str:
+        """The container that stands for a host."""
+        return f"test-hosts-192-168-70-0-24-{node}"
+
+    def seen(self, node: str) -> list[str]:
+        """What a host's owner sees on it, a line each."""
+        text = docker(
+            "exec", self.container(node), "sh", "-c", SEEN + (SEEN_OF_DOCKER if KINDS[node] == "docker" else "")
+        )
+        # dpkg's and the shadow tools' copies of what was before.
+        return [line for line in text.splitlines() if not re.match(r"/etc/(passwd|group|g?shadow|sub[gu]id)-? ", line)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the key and the hosts' logs are."""
+    return tmp_path_factory.mktemp("hosts")
+
+
+@pytest.fixture(scope="module")
+def agent(folder: Path) -> Iterator[None]:
+    """A user whose ssh agent has the key that opens the hosts, and whose ssh knows none of them."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "key"], check=True)
+    socket = folder / "agent"
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL)
+    fresh = not SSH.exists()
+    assert not KNOWN_HOSTS.exists(), f"{KNOWN_HOSTS} is the user's own: these tests would overwrite it"
+    before = os.environ.get("SSH_AUTH_SOCK")
+    try:
+        wait_until("the agent", socket.exists)
+        os.environ["SSH_AUTH_SOCK"] = str(socket)
+        subprocess.run(["ssh-add", "-q", folder / "key"], check=True)
+        SSH.mkdir(mode=0o700, exist_ok=True)
+        yield
+    finally:
+        KNOWN_HOSTS.unlink(missing_ok=True)
+        if fresh:
+            shutil.rmtree(SSH)
+        os.environ.pop("SSH_AUTH_SOCK")
+        if before:
+            os.environ["SSH_AUTH_SOCK"] = before
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def site(logs: Path, folder: Path, agent: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+    """A stack for the hosts, which are made first and taken away last."""
+    site = Hosts(tmp_path_factory.mktemp("a site"), logs)
+    script = ROOT / "tests/e2e/hosts.sh"
+    words = [word for name, address in HOSTS.items() for word in (name, address, KINDS[name])]
+    with alone(site.stack):
+        subprocess.run([script, "remove", NETWORK], check=True)
+        try:
+            subprocess.run([script, "make", folder, NETWORK, *words], check=True, timeout=HOSTS_SECONDS)
+            yield site
+        finally:
+            site.sweep()
+            subprocess.run([script, "remove", NETWORK], check=True)
+
+
+@pytest.fixture(scope="module")
+def found(site: Hosts) -> Mapping[str, list[str]]:
+    """The hosts as their owner gave them."""
+    return {name: site.seen(name) for name in HOSTS}
+
+
+@pytest.fixture
+def running(site: Hosts, found: Mapping[str, list[str]]) -> Hosts:
+    """The site, brought up if it is not: the hosts as they were found are looked at before."""
+    if not KNOWN_HOSTS.exists():
+        know_the_hosts()
+    if not site.is_up:
+        site.up()
+    return site
+
+
+def know_the_hosts() -> None:
+    """What the owner does after a look at the fingerprints."""
+    keys = subprocess.run(["ssh-keyscan", *HOSTS.values()], capture_output=True, text=True, check=True).stdout
+    KNOWN_HOSTS.write_text(keys)
+
+
+def index(site: Site) -> str:
+    """The page as the clone has it now."""
+    return (site.clone / INDEX).read_text()
+
+
+def assert_as_found(site: Hosts, found: Mapping[str, list[str]], *names: str) -> None:
+    """Nothing on these hosts, all if none is named, is another than before."""
+    for name in names or HOSTS:
+        now = site.seen(name)
+        assert set(now) - set(found[name]) == set(), f"{name} has more than before"
+        assert set(found[name]) - set(now) == set(), f"{name} has less than before"
+
+
+# --- refused ----------------------------------------------------------------------------------------------------------
+
+
+def test_hosts_that_ssh_does_not_know_are_refused_with_what_to_do(site: Hosts, found: Mapping[str, list[str]]) -> None:
+    text = site.up(fails=True).text
+
+    # The engine begins with none of the others once one has failed.
+    refused = [name for name in HOSTS if f"{name}: can't be adopted: " in text]
+    assert refused
+    for name in refused:
+        address = HOSTS[name]
+        assert f"{name}: can't be adopted: its host key is not known to this user's ssh" in text
+        jump = f" -J {WAYS[name]['jump']}" if name in WAYS else ""
+        assert f"add it: ssh -p 22{jump} admin@{address} true (or: ssh-keyscan -p 22 {address} >>" in text
+    assert_as_found(site, found)
+
+
+def test_a_host_with_another_key_than_it_had_is_refused_with_what_to_do(
+    site: Hosts, found: Mapping[str, list[str]]
+) -> None:
+    know_the_hosts()
+    text = KNOWN_HOSTS.read_text()
+    KNOWN_HOSTS.write_text(re.sub(rf"(?m)^{HOSTS['alpha']} ", f"{HOSTS['beta']} ", text.replace(HOSTS["beta"], "x")))
+
+    text = site.up(fails=True).text
+
+    assert "beta: can't be adopted: its host key is another one than this user's ssh knows" in text
+    assert f"forget the old one: ssh-keygen -R {HOSTS['beta']}" in text
+    assert_as_found(site, found, "alpha", "beta")
+    know_the_hosts()
+
+
+# --- up ---------------------------------------------------------------------------------------------------------------
+
+
+def test_one_command_ends_with_the_page(running: Hosts, found: Mapping[str, list[str]]) -> None:
+    outputs = running.outputs()
+    assert outputs["nodes"] == {name: {"address": address, "role": "manager"} for name, address in HOSTS.items()}
+    assert fetch(outputs["url"]).text == index(running)
+    assert sorted(running.running("proxy")) == ["beta", "gamma"]
+    wait_until("all nodes active, all services complete", running.is_whole)
+    for name in ("beta", "gamma"):
+        owned = [line for line in found[name] if re.match(r"[0-9a-f]{64} owner running", line)]
+        assert owned
+        assert set(owned) <= set(running.seen(name)), "the owner's container was touched"
+        assert not (set(running.seen(name)) & {"/etc/docker/daemon.json root root 644 "}), (
+            "the owner's Docker was changed"
+        )
+
+
+def test_a_second_up_changes_nothing(running: Hosts) -> None:
+    assert re.search(r"Resources:\n +\d+ unchanged\n", running.up().text)
+    assert running.preview() == {}
+
+
+def test_a_host_of_another_stack_is_refused_and_left_alone(running: Hosts) -> None:
+    url = running.outputs()["url"]
+    host = {"name": "alpha", "address": HOSTS["alpha"], "user": "admin"}
+    running.write("others", {"machines": {"provider": "ssh", "hosts": [host]}})
+    other = {"STACK": "others"}
+    text = running.run("others-up", "make up", seconds=UP_SECONDS, fails=True, environment=other).text
+    assert f"alpha: can't be adopted: it belongs to stack {running.stack} of " in text
+    running.run("others-down", "make down", seconds=UP_SECONDS, environment=other)
+    wait_until("all nodes active, all services complete", running.is_whole)
+    assert fetch(url).text == index(running)
+
+
+def test_new_content_is_live_and_no_visitor_notices(running: Hosts) -> None:
+    old = index(running)
+    new = old.replace("hello world", "hello earth")
+    with running.watch("content on hosts", pages=[old.encode(), new.encode()]) as record:
+        running.edit(INDEX, "hello world", "hello earth")
+        record.mark("up")
+        running.up()
+        assert fetch(running.outputs()["url"]).text == new
+        running.restore(INDEX)
+        running.up()
+    assert record.failed == 0, record
+
+
+# --- what breaks ------------------------------------------------------------------------------------------------------
+
+
+def test_a_host_that_dies_costs_no_visitor_anything_and_its_return_catches_up(running: Hosts) -> None:
+    old = index(running)
+    new = old.replace("hello world", "hello earth")
+    with running.watch("host killed", "beta", pages=[old.encode(), new.encode()]) as record:
+        wait_until("answers for everybody", record.goes_on)
+        record.mark("kill")
+        running.kill("gamma")
+        wait_until(
+            "two backends on the rest",
+            lambda: [n for n in running.running("backend") if n != "gamma"] == ["alpha", "beta"],
+        )
+        running.edit(INDEX, "hello world", "hello earth")
+        text = running.up().text
+        record.mark("return")
+        running.start("gamma")
+        wait_until("gamma", lambda: running.on_node("gamma", "true", check=False) == "" and running.members()["gamma"])
+        running.up()
+    assert "gamma gives no sign, and can't be started or switched off from here" in text
+    assert "gamma is dead: it is drained, and what it missed waits for it" in text
+    assert record.of("GET").failed == 0, record
+    assert running.releases("gamma")[0] == running.outputs()["release"]
+    wait_until("all nodes active, all services complete", running.is_whole)
+    running.restore(INDEX)
+    running.up()
+
+
+def test_a_host_that_is_made_anew_is_given_back_and_adopted_again(running: Hosts) -> None:
+    with running.watch("host made anew", "beta", pages=[index(running).encode()]) as record:
+        running.run("repair", "make repair NODE=gamma", seconds=UP_SECONDS)
+    assert record.of("GET").failed == 0, record
+    wait_until("all nodes active, all services complete", running.is_whole)
+    assert running.preview() == {}
+
+
+# --- down -------------------------------------------------------------------------------------------------------------
+
+
+def test_down_gives_all_hosts_back_as_they_were_found(running: Hosts, found: Mapping[str, list[str]]) -> None:
+    text = running.down().text
+
+    assert "nothing of stack hosts is left\n" in text
+    assert_as_found(running, found)
+    assert running.left() == []
+
+
+def test_down_with_a_dead_host_does_not_wait_and_says_what_is_left_on_it(
+    running: Hosts, found: Mapping[str, list[str]]
+) -> None:
+    running.kill("alpha")
+
+    text = running.down().text
+
+    assert f"alpha ({HOSTS['alpha']}) did not answer: what stack hosts put on it is still there" in text
+    assert "nothing of stack hosts is left but on these" in text
+    assert_as_found(running, found, "beta", "gamma")
+    assert running.left() == []
+
+    running.start("alpha")
+    release = "until systemctl is-active -q docker; do :; done; sudo bash /srv/swarm-site/host/release"
+    docker("exec", "--user", "admin", running.container("alpha"), "timeout", "90", "bash", "-c", release)
+    assert_as_found(running, found, "alpha")
