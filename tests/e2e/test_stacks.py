@@ -1,0 +1,118 @@
+"""Two stacks of one user on one machine, whose settings differ in the network alone: neither notices the other."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.site import Site, alone, fetch, wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.targets(provider="docker")]
+
+NETWORKS = {"green": "192.168.71.0/25", "blue": "192.168.71.128/25"}
+
+
+@dataclass(frozen=True)
+class Two:
+    """Both stacks, in one clone and one state folder."""
+
+    green: Site
+    blue: Site
+
+
+@pytest.fixture(scope="module")
+def two(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
+    """The stacks, both up; nothing of them is left afterwards."""
+    folder = tmp_path_factory.mktemp("two stacks")
+    made = Two(*(Site(folder, logs / name, stack=name, network=network) for name, network in NETWORKS.items()))
+    with alone("green"), alone("blue"):
+        try:
+            made.green.up()
+            made.blue.up()
+            yield made
+        finally:
+            made.green.sweep()
+            made.blue.sweep()
+
+
+def assert_serves(site: Site, url: str) -> None:
+    """The page is there, and every node and service is as it should be."""
+    assert fetch(url).text == (site.clone / "site/index.html").read_text()
+    wait_until("all nodes active, all services complete", site.is_whole)
+
+
+def assert_gone(site: Site, other: Site | None = None) -> None:
+    """Nothing of the stack is left; what is of the other one, in the same state folder, does not count."""
+    others = f"work/{other.stack}/" if other else "\n"
+    left = [line for line in site.left() if others not in line]
+    assert not left, "left over:\n" + "\n".join(left)
+
+
+def first_proxy(site: Site) -> str:
+    """The address of the site, as its network and its settings make it."""
+    return site.proxy_url("core-02")
+
+
+def test_only_the_network_differs(two: Two) -> None:
+    green, blue = ((two.green.clone / f"Pulumi.{name}.yaml").read_text() for name in NETWORKS)
+    assert green.replace(NETWORKS["green"], NETWORKS["blue"]) == blue
+
+
+def test_each_serves_at_its_own_addresses_from_a_swarm_of_its_own(two: Two) -> None:
+    clusters = set()
+    for site in (two.green, two.blue):
+        assert_serves(site, first_proxy(site))
+        assert sorted(site.machines()) == [site.container(node) for node in site.nodes]
+        assert sorted(site.members()) == list(site.nodes)
+        addresses = site.swarm("node", "inspect", *site.nodes, "--format", "{{.Status.Addr}}").split()
+        assert sorted(addresses) == [site.address(node) for node in site.nodes]
+        clusters.add(site.swarm("info", "-f", "{{.Swarm.Cluster.ID}}"))
+    assert len(clusters) == 2
+    assert set(two.green.machines()).isdisjoint(two.blue.machines())
+
+
+def test_a_second_up_of_each_changes_nothing(two: Two) -> None:
+    for site in (two.green, two.blue):
+        assert re.search(r"Resources:\n +\d+ unchanged\n", site.up().text)
+        assert site.preview() == {}
+
+
+def test_the_second_goes_first_and_the_first_serves_on(two: Two) -> None:
+    with two.green.watch("blue goes", "core-02", "core-03") as record:
+        wait_until("answers for everybody", record.goes_on)
+        record.mark("down")
+        two.blue.down()
+        record.mark("gone")
+        wait_until("answers for everybody", record.goes_on)
+    assert record.failed == 0, record
+    assert_gone(two.blue, two.green)
+    assert_serves(two.green, first_proxy(two.green))
+
+
+def test_a_network_that_the_other_one_has_is_refused_by_name(two: Two) -> None:
+    two.blue.configure({"network": NETWORKS["green"]})
+
+    text = two.blue.up(fails=True).text
+
+    assert f"the network {NETWORKS['green']} overlaps {NETWORKS['green']} on br-" in text
+    assert "give this stack another one: pulumi config set network" in text
+    assert two.blue.machines() == []
+    assert_serves(two.green, first_proxy(two.green))
+    two.blue.configure({})
+
+
+def test_the_first_goes_first_and_the_second_serves_on(two: Two) -> None:
+    two.blue.up()
+    with two.blue.watch("green goes", "core-02", "core-03") as record:
+        wait_until("answers for everybody", record.goes_on)
+        record.mark("down")
+        two.green.down()
+        record.mark("gone")
+        wait_until("answers for everybody", record.goes_on)
+    assert record.failed == 0, record
+    assert_gone(two.green, two.blue)
+    assert_serves(two.blue, first_proxy(two.blue))
+    two.blue.down()
+    assert_gone(two.blue)
