@@ -44,7 +44,7 @@ remove_network() {
   local name
   if [[ -e $WORK/hostonly ]]; then
     name=$(cat "$WORK/hostonly")
-    if VBoxManage list hostonlyifs | grep -qx "Name: *$name"; then VBoxManage hostonlyif remove "$name" >/dev/null 2>&1; fi
+    if VBoxManage list hostonlyifs | grep -x "Name: *$name" >/dev/null; then VBoxManage hostonlyif remove "$name" >/dev/null 2>&1; fi
     rm "$WORK/hostonly"
   fi
   remove_box
