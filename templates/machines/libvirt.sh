@@ -130,16 +130,18 @@ add_box() {
 # choose_virtualization KERNEL
 choose_virtualization() {
   local device=${SWARM_SITE_KVM:-/dev/kvm}
-  if [[ -w $device ]] && boots "$1"; then
+  if [[ -w $device && -r $1 ]] && boots "$1"; then
     rm -f "$WORK/emulated"
     say "machines run with hardware virtualization: a kernel came up with it"
     return 0
   fi
   touch "$WORK/emulated"
-  if [[ -w $device ]]; then
-    say "machines are emulated: with $device the kernel $1 did not come up within 8 s"
-  else
+  if [[ ! -w $device ]]; then
     say "machines are emulated: $device is not there, or not for this user"
+  elif [[ ! -r $1 ]]; then
+    say "machines are emulated: there is no kernel to try $device with ($1 can't be read); machines.box: own has one"
+  else
+    say "machines are emulated: with $device the kernel $1 did not come up within 8 s"
   fi
 }
 

@@ -261,10 +261,20 @@ def test_hardware_virtualization_is_tried_and_not_assumed(
 ) -> None:
     device = host.folder / "kvm"
     device.touch()
+    (host.folder / "k").touch()
     host.plan(Answer("here: qemu-system-x86_64 -enable-kvm *-kernel k *", console))
     said = function(host, "choose_virtualization k", SWARM_SITE_KVM=str(device))
     assert words.format(device) in said
     assert (host.work / "emulated").exists() == emulated
+
+
+def test_without_a_kernel_nothing_is_tried_and_the_way_to_one_is_said(host: World) -> None:
+    device = host.folder / "kvm"
+    device.touch()
+    said = function(host, "choose_virtualization k", SWARM_SITE_KVM=str(device))
+    assert f"there is no kernel to try {device} with (k can't be read); machines.box: own has one" in said
+    assert (host.work / "emulated").exists()
+    assert host.calls() == []
 
 
 def test_without_the_device_nothing_is_tried(host: World) -> None:
