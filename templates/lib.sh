@@ -66,3 +66,11 @@ take_lock() {
   say "waiting for the lock $1"
   flock -w "$2" 9 || fail "the lock $1 was not free within $2 s; see who holds it: fuser -v $1"
 }
+
+# update_node NAME OPTION…, on a manager: once more where the swarm changed the node's entry in the same moment.
+update_node() {
+  local words
+  until words=$(docker node update "${@:2}" "$1" 2>&1); do
+    [[ $words == *"update out of sequence"* ]] || { echo "$words" >&2 && return 1; }
+  done
+}

@@ -122,8 +122,21 @@ def task_errors(manager: str | None) -> dict[str, str]:
 
 
 def drain(manager: str, name: str) -> None:
-    """Keep tasks off a dead node until it has what it missed."""
-    stack.on_node(manager, "docker", "node", "update", "--availability", "drain", name)
+    """Keep tasks off a dead node until it has what it missed.
+
+    The swarm refuses for a moment while it elects a leader, or notes itself that the node is down.
+
+    Raises:
+        ToolError: it still refuses after that; with its words.
+    """
+    deadline = time.monotonic() + stack.patience(PATIENCE_SECONDS)
+    while True:
+        done = stack.on_node(manager, "docker", "node", "update", "--availability", "drain", name)
+        if done.returncode == 0:
+            return
+        if time.monotonic() >= deadline:
+            raise ToolError(f"{name} is dead and can't be drained: {done.stderr.strip()}; run again: make up")
+        time.sleep(0.2)
 
 
 def returned(manager: str, dead: Sequence[str]) -> list[str]:

@@ -26,7 +26,7 @@ whole() { lacking=$(on_node "$manager" missing "${staying[@]}" </dev/null) && [[
 # drain NAME, on a manager: no new task there, and the ones there have ended, or 30 s have gone.
 drain() {
   local try
-  docker node update --availability drain "$1" >/dev/null
+  update_node "$1" --availability drain
   for ((try = 0; try < 60; try++)); do
     docker node ps "$1" --format '{{.CurrentState}}' | grep -q '^Running' || return 0
     sleep 0.5

@@ -3,7 +3,7 @@
 
 # open_through NAME: as that node, if it manages a swarm with a quorum.
 open_through() {
-  LIMIT=10 on_node "$1" docker node update --availability active --label-add "swarm-site.proxy=$PROXY" "$NODE" </dev/null 2>&1
+  LIMIT=10 on_node "$1" update_node "$NODE" --availability active --label-add "swarm-site.proxy=$PROXY" </dev/null 2>&1
 }
 
 opened="" words="no machine is there"

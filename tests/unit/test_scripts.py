@@ -1136,6 +1136,13 @@ def test_a_worker_is_opened_by_the_first_manager_that_answers(trio: World) -> No
     assert orders(trio) == [f"core-03: {OPEN}", f"core-02: {OPEN}"]
 
 
+def test_a_node_whose_entry_the_swarm_changes_in_the_same_moment_is_opened_all_the_same(trio: World) -> None:
+    conflict = "Error response from daemon: rpc error: code = Unknown desc = update out of sequence\n"
+    trio.plan(Answer(f"core-03: {OPEN}", conflict, status=1, once=True), Answer(f"core-03: {OPEN}"))
+    assert "ready after" in succeeded(trio.script("swarm/ready.sh", **READY))
+    assert orders(trio) == [f"core-03: {OPEN}"] * 2
+
+
 def test_without_a_manager_no_node_is_opened_and_the_last_words_are_shown(trio: World) -> None:
     trio.plan(*(Answer(f"core-0{number}: {OPEN}", f"{NO_MANAGER}\n", status=1) for number in (1, 2, 3)))
     assert refused(trio.script("swarm/ready.sh", **READY)) == (
