@@ -77,10 +77,10 @@ def draw(panel: ET.Element, record: Mapping[str, Any], colours: Mapping[str, str
                 place = {"x": f"{LEFT + second * across:.1f}", "y": f"{y:.1f}"}
                 size = {"width": f"{across * 0.9:.1f}", "height": f"{bar[name] * up:.1f}"}
                 ET.SubElement(panel, "rect", {**place, **size, "fill": colour})
-    for mark in (mark for mark in record["marks"] if mark["at"] < seconds):
+    for number, mark in enumerate(mark for mark in record["marks"] if mark["at"] < seconds):
         x = LEFT + mark["at"] * across
         ET.SubElement(panel, "path", {"d": f"M{x:.1f} {TOP - 6}V{HEIGHT - BOTTOM}", "stroke": INK})
-        write(panel, x + 4, TOP - 4, f"{mark['what']}, {mark['at']:.0f} s", {})
+        write(panel, x + 4, TOP - 4 - 11 * (number % 2), f"{mark['what']}, {mark['at']:.0f} s", {})
     write(panel, LEFT, HEIGHT - 10, f"answers per second, for {seconds} s", {})
     x = WIDTH - RIGHT - 90 * len(colours)
     for number, (name, colour) in enumerate(colours.items()):
