@@ -6,13 +6,16 @@ open_through() {
   LIMIT=10 on_node "$1" update_node "$NODE" --availability active --label-add "swarm-site.proxy=$PROXY" </dev/null 2>&1
 }
 
-opened="" words="no machine is there"
-for name in "$NODE" $(peers); do
-  if made "$name" && words=$(open_through "$name"); then
-    opened=yes
-    break
-  fi
-done
-[[ $opened ]] || fail "no manager opens this node ($words); run: make status"
+words="no machine is there"
+opened() {
+  local name
+  for name in "$NODE" $(peers); do
+    if made "$name" && words=$(open_through "$name"); then return 0; fi
+  done
+  return 1
+}
+
+# A manager that has just come back may make the others elect a leader.
+wait_for 30 "a manager that opens it" opened || fail "no manager opens this node ($words); run: make status"
 rm -f "$WORK/locks/leaving-$NODE"
 say "ready after $SECONDS s"
