@@ -120,8 +120,9 @@ def _page_fault(url: str) -> str:
 def _page_findings(seen: Observation) -> Iterator[Finding]:
     if not seen.outputs:
         yield Finding("stack", "is not up", "make up")
+    # A proxy that is missing while another one serves is told of as a service's task.
     for url, fault in seen.pages.items():
-        if fault:
+        if not seen.is_served:
             yield Finding(url, f"does not answer: {fault}")
     if seen.entries and not seen.manager:
         yield Finding("swarm", "no manager with a quorum answers")
