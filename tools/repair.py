@@ -4,11 +4,14 @@
 """
 
 import os
+import time
 from collections.abc import Sequence
 
 from tools import stack, up
 from tools.observe import Finding, observe
 from tools.stack import Resources, ToolError
+
+TASK_SECONDS = 20
 
 
 def repair() -> int:
@@ -28,6 +31,11 @@ def repair() -> int:
         changed("refresh", "--yes", "--skip-preview", "--target", "**-service", "--suppress-outputs")
         changed("up", "--yes", "--skip-preview", "--suppress-outputs")
     after = observe()
+    # Tasks of a node that was just opened take a moment.
+    deadline = time.monotonic() + stack.patience(TASK_SECONDS)
+    while any(finding.part.startswith("service ") for finding in after.findings) and time.monotonic() < deadline:
+        time.sleep(0.5)
+        after = observe()
     for finding in after.findings:
         print(f"{finding.part}: {finding.what}; {finding.remedy}")
     print(
