@@ -24,12 +24,16 @@ def up() -> int:
     if dead and len(dead) == len(entries):
         raise ToolError(f"no node answers ({', '.join(dead)}); to make them anew, run: make down, then make up")
     manager = stack.living_manager([entry for entry in entries if entry.name not in dead])
+    behind: list[str] = []
     if manager:
         take_away_lost_services(manager, known)
+        availability = members(manager)
         for name in dead:
-            drain(manager, name)
+            if name in availability:  # a leave that was cut off may have taken the entry out
+                manage(manager, "node", "update", "--availability", "drain", name)
             switch_off(name)
-    behind = returned(manager, dead) if manager else []
+        # They answer again, and are opened last, when they have what they missed.
+        behind = [name for name, state in availability.items() if state == "Drain" and name not in dead]
     errors = task_errors(manager)
     status = stack.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs", *excludes(dead))
     if status != 0:
@@ -55,8 +59,9 @@ def excludes(names: Sequence[str]) -> list[str]:
 
 
 def made_entries(known: Resources) -> list[NodeEntry]:
-    """The nodes whose machines were made to the end; half made ones are made anew by the engine."""
-    return [entry for entry in stack.nodes() if f"machines-{entry.name}" in known]
+    """The nodes whose machines were made to the end; the engine makes half made and half rebuilt ones anew."""
+    machines = {entry: known.get(f"machines-{entry.name}") for entry in stack.nodes()}
+    return [entry for entry, machine in machines.items() if machine and not machine.get("pendingReplacement")]
 
 
 def wake(entries: Sequence[NodeEntry]) -> list[str]:
@@ -121,32 +126,28 @@ def task_errors(manager: str | None) -> dict[str, str]:
     return {row[4]: f"task {row[1]} on {row[2]}: {row[3]}" for row in rows}
 
 
-def drain(manager: str, name: str) -> None:
-    """Keep tasks off a dead node until it has what it missed.
+def members(manager: str) -> dict[str, str]:
+    """The swarm's nodes with their availability; one that has just been started may still count as down."""
+    listing = manage(manager, "node", "ls", "--format", "{{.Hostname}} {{.Availability}}")
+    return dict(line.split() for line in listing.splitlines())
 
-    The swarm refuses for a moment while it elects a leader, or notes itself that the node is down.
+
+def manage(manager: str, *words: str) -> str:
+    """What docker prints on a manager.
+
+    The swarm refuses for a moment while it elects a leader, or notes itself that a node is down.
 
     Raises:
         ToolError: it still refuses after that; with its words.
     """
     deadline = time.monotonic() + stack.patience(PATIENCE_SECONDS)
     while True:
-        done = stack.on_node(manager, "docker", "node", "update", "--availability", "drain", name)
+        done = stack.on_node(manager, "docker", *words)
         if done.returncode == 0:
-            return
+            return done.stdout
         if time.monotonic() >= deadline:
-            raise ToolError(f"{name} is dead and can't be drained: {done.stderr.strip()}; run again: make up")
+            raise ToolError(f"{manager} refuses `docker {' '.join(words)}`: {done.stderr.strip()}; run again: make up")
         time.sleep(0.2)
-
-
-def returned(manager: str, dead: Sequence[str]) -> list[str]:
-    """Nodes that answer again and are still drained: they are opened last, when they have what they missed.
-
-    The swarm may still take one for down that has just been started.
-    """
-    listing = stack.on_node(manager, "docker", "node", "ls", "--format", "{{.Hostname}} {{.Availability}}")
-    drained = [line.split()[0] for line in listing.stdout.splitlines() if line.endswith(" Drain")]
-    return [name for name in drained if name not in dead]
 
 
 def show_page(urls: Sequence[str]) -> None:

@@ -1,0 +1,63 @@
+"""`make up` before and after the engine's own work: which nodes are dead, and what the swarm is told of them."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tools import stack, up
+from tools.stack import NodeEntry, ToolError
+
+NODES = "core-01 192.168.56.11 manager\ncore-02 192.168.56.12 manager\ncore-03 192.168.56.13 worker\n"
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a stack of three nodes."""
+    (tmp_path / "nodes").write_text(NODES)
+    monkeypatch.setattr(stack, "WORK", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("work")
+def test_machines_that_are_half_made_or_half_rebuilt_are_no_dead_nodes() -> None:
+    known: stack.Resources = {
+        "machines-core-01": {"urn": "urn::machines-core-01"},
+        # Taken away, and the new one could not be made.
+        "machines-core-02": {"urn": "urn::machines-core-02", "pendingReplacement": True},
+    }
+    assert up.made_entries(known) == [NodeEntry("core-01", "192.168.56.11", "manager")]
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, *given: tuple[int, str]) -> list[list[str]]:
+    """Let a manager give these exit statuses and words, the last one for ever; the commands that it got."""
+    commands: list[list[str]] = []
+
+    def on_node(name: str, *command: str) -> subprocess.CompletedProcess[str]:
+        commands.append([name, *command])
+        code, words = given[min(len(commands), len(given)) - 1]
+        return subprocess.CompletedProcess(command, code, words if code == 0 else "", words if code else "")
+
+    monkeypatch.setattr(stack, "on_node", on_node)
+    return commands
+
+
+@pytest.mark.usefixtures("work")
+def test_the_availability_of_members_is_asked_again_while_the_swarm_elects_a_leader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    commands = answers(monkeypatch, (1, "the swarm does not have a leader"), (0, "core-01 Active\ncore-03 Drain\n"))
+    assert up.members("core-01") == {"core-01": "Active", "core-03": "Drain"}
+    assert len(commands) == 2
+
+
+@pytest.mark.usefixtures("work")
+def test_a_swarm_that_goes_on_refusing_is_told_of_with_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(up, "PATIENCE_SECONDS", 0)
+    commands = answers(monkeypatch, (1, "the swarm does not have a leader\n"))
+    with pytest.raises(ToolError) as refused:
+        up.manage("core-01", "node", "ls")
+    assert str(refused.value) == (
+        "core-01 refuses `docker node ls`: the swarm does not have a leader; run again: make up"
+    )
+    assert commands == [["core-01", "docker", "node", "ls"]]
