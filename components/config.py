@@ -33,10 +33,39 @@ class SettingsError(pulumi.RunError):
     """What is wrong with the settings, one line a fault: key, value, rule and a valid example."""
 
 
-def _host_label(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?", value):
-        raise ValueError("must be a lower case RFC 1123 host name of at most 30 letters, digits and inner hyphens")
-    return value
+def _matching(pattern: str, rule: str) -> Callable[[str], str]:
+    """A check that refuses a text that is not the pattern as a whole, by its rule."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(rule)
+        return value
+
+    return check
+
+
+_host_label = _matching(
+    r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?",
+    "must be a lower case RFC 1123 host name of at most 30 letters, digits and inner hyphens",
+)
+_user = _matching(r"[a-z_][a-z0-9_-]{0,31}", "must be the name of a Unix account: small letters, digits, '-' and '_'")
+_JUMP_HOST = r"([A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?"
+_jump = _matching(
+    rf"{_JUMP_HOST}(,{_JUMP_HOST})*",
+    "must be jump hosts as ssh's ProxyJump takes them: [user@]host[:port], separated by commas",
+)
+_image = _matching(
+    r"[a-z0-9][a-z0-9._/-]*(:[0-9]+/[a-z0-9._/-]+)?(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?",
+    "must be an image reference",
+)
+_registry = _matching(
+    r"[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9._/-]+)?",
+    "must be a registry as host, host:port or host:port/path, without a scheme",
+)
+_box = _matching(
+    r"own|[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*", "must be a public Vagrant box as owner/name, or own"
+)
+_size = _matching(r"[0-9]{1,6}[kmg]?", "must be an nginx size: digits and k, m or g; 0 is no limit")
 
 
 def _network(value: str) -> str:
@@ -56,46 +85,6 @@ def _address(value: str) -> str:
         raise ValueError("must be an IPv4 address") from None
     if address.is_loopback or address.is_multicast or address.is_link_local or address.is_reserved or not int(address):
         raise ValueError("must be an IPv4 address that the other hosts reach it at")
-    return value
-
-
-def _user(value: str) -> str:
-    if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", value):
-        raise ValueError("must be the name of a Unix account: small letters, digits, '-' and '_'")
-    return value
-
-
-def _jump(value: str) -> str:
-    hop = r"([A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?"
-    if not re.fullmatch(rf"{hop}(,{hop})*", value):
-        raise ValueError("must be jump hosts as ssh's ProxyJump takes them: [user@]host[:port], separated by commas")
-    return value
-
-
-def _image(value: str) -> str:
-    if not re.fullmatch(
-        r"[a-z0-9][a-z0-9._/-]*(:[0-9]+/[a-z0-9._/-]+)?(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?",
-        value,
-    ):
-        raise ValueError("must be an image reference")
-    return value
-
-
-def _registry(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9._/-]+)?", value):
-        raise ValueError("must be a registry as host, host:port or host:port/path, without a scheme")
-    return value
-
-
-def _box(value: str) -> str:
-    if not re.fullmatch(r"own|[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*", value):
-        raise ValueError("must be a public Vagrant box as owner/name, or own")
-    return value
-
-
-def _size(value: str) -> str:
-    if not re.fullmatch(r"[0-9]{1,6}[kmg]?", value):
-        raise ValueError("must be an nginx size: digits and k, m or g; 0 is no limit")
     return value
 
 

@@ -12,6 +12,10 @@ from components.config import folder_hash
 from components.machines import Machine
 from components.rendering import TEMPLATES
 
+REPOSITORY = "localhost:1/site"
+"""No registry is there. A node's Docker asks the registry of its image before it starts a task: with `localhost` alone
+that was port 80 of the node, and the proxy there took the refused question for the death of all backends."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageArgs:
@@ -41,7 +45,7 @@ class Image(pulumi.ComponentResource):
             if args.source
             else folder_hash(TEMPLATES / "images" / name)
         )
-        reference = f"localhost/site/{name}:{identity[:12]}"
+        reference = f"{REPOSITORY}-{name}:{identity[:12]}"
         self.provided = remote.run(
             f"{name}-image",
             create="images/ensure.sh",

@@ -67,10 +67,13 @@ take_lock() {
   flock -w "$2" 9 || fail "the lock $1 was not free within $2 s; see who holds it: fuser -v $1"
 }
 
-# update_node NAME OPTION…, on a manager: once more where the swarm changed the node's entry in the same moment.
+# update_node NAME OPTION…, on a manager: again for 10 s where the swarm changed the node's entry in the same moment.
 update_node() {
-  local words
+  local words begin=$SECONDS
   until words=$(docker node update "${@:2}" "$1" 2>&1); do
-    [[ $words == *"update out of sequence"* ]] || { echo "$words" >&2 && return 1; }
+    if [[ $words != *"update out of sequence"* ]] || ((SECONDS - begin >= 10)); then
+      echo "$words" >&2
+      return 1
+    fi
   done
 }

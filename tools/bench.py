@@ -215,8 +215,8 @@ def baseline_inputs() -> dict[str, str]:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / stack.PROJECT
     return {
         "NODE_IMAGE": f"localhost/site/node:{node}",
-        "NGINX_IMAGE": f"localhost/site/nginx:{nginx}",
-        "NGINX_ARCHIVE": str(cache / "images" / f"nginx-{nginx}.tar"),
+        "NGINX_IMAGE": f"localhost:1/site-nginx:{nginx}",
+        "NGINX_ARCHIVE": str(cache / "images" / f"site-nginx-{nginx}.tar"),
     }
 
 

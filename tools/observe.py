@@ -68,7 +68,7 @@ class Observation:
 def observe() -> Observation:
     """Ask every node and a manager, side by side and bounded, and compare with the state."""
     known = stack.resources()
-    outputs = stack.outputs()
+    outputs = stack.outputs(known)
     entries = [
         NodeEntry(name=name, address=node["address"], role=node["role"])
         for name, node in sorted(outputs.get("nodes", {}).items())
@@ -121,8 +121,8 @@ def _page_findings(seen: Observation) -> Iterator[Finding]:
     if not seen.outputs:
         yield Finding("stack", "is not up", "make up")
     # A proxy that is missing while another one serves is told of as a service's task.
-    for url, fault in seen.pages.items():
-        if not seen.is_served:
+    if not seen.is_served:
+        for url, fault in seen.pages.items():
             yield Finding(url, f"does not answer: {fault}")
     if seen.entries and not seen.manager:
         yield Finding("swarm", "no manager with a quorum answers")

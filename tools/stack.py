@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,10 +162,10 @@ def resources() -> Resources:
     return _by_name(_deployment())
 
 
-def outputs() -> dict[str, Any]:
-    """The outputs of the stack; none if it never came up."""
-    outputs: dict[str, Any] = resources().get(f"{PROJECT}-{STACK}", {}).get("outputs", {})
-    return outputs
+def outputs(known: Resources) -> Mapping[str, Any]:
+    """The outputs of the stack, by its resources; none if it never came up."""
+    found: Mapping[str, Any] = known.get(f"{PROJECT}-{STACK}", {}).get("outputs", {})
+    return found
 
 
 def _by_name(deployment: Any) -> Resources:

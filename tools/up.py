@@ -48,7 +48,8 @@ def up() -> int:
     for name in dead:
         print(f"{name} is dead: it is drained, and what it missed waits for it; then run: make up")
     addresses = [entry.address for entry in entries if entry.name in dead]
-    show_page([url for url in stack.outputs()["proxy_urls"] if urllib.parse.urlsplit(url).hostname not in addresses])
+    urls = stack.outputs(stack.resources())["proxy_urls"]
+    show_page([url for url in urls if urllib.parse.urlsplit(url).hostname not in addresses])
     print(f"up after {stack.since(begin)}")
     return 0
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes or finds one image, so that the Docker of this machine has it.
 #
-#   IMAGE         its full reference, such as localhost/site/nginx:0123456789ab; the tag
+#   IMAGE         its full reference, such as localhost:1/site-nginx:0123456789ab; the tag
 #                 stands for the content, so an image that is there is never made again
 #   RECIPE        folder with a Dockerfile and the list of its base's packages; may be empty
 #   SOURCE        an image to take instead, such as nginx:1.27-alpine; may be empty

@@ -194,7 +194,7 @@ give_back() {
   if docker_answers_here; then
     leave_swarm
     remove_containers
-    docker image ls --filter reference='localhost/site/*' --format '{{.Repository}}:{{.Tag}}' | xargs -r docker image rm -f
+    docker image ls --filter reference='localhost/site/*' --filter reference='localhost:1/site-*' --format '{{.Repository}}:{{.Tag}}' | xargs -r docker image rm -f
     noted network | while read -r name; do
       if docker network inspect "$name" >/dev/null 2>&1; then docker network rm "$name"; fi
     done

@@ -66,8 +66,8 @@ from components.config import folder_hash
 from components.rendering import TEMPLATES
 print(*(folder_hash(TEMPLATES / "images" / name)[:12] for name in ("node", "nginx")))')
   NODE_IMAGE=localhost/site/node:$node
-  NGINX_IMAGE=localhost/site/nginx:$nginx
-  NGINX_ARCHIVE=${XDG_CACHE_HOME:-$HOME/.cache}/swarm-site/images/nginx-$nginx.tar
+  NGINX_IMAGE=localhost:1/site-nginx:$nginx
+  NGINX_ARCHIVE=${XDG_CACHE_HOME:-$HOME/.cache}/swarm-site/images/site-nginx-$nginx.tar
 }
 
 # --- a node ----------------------------------------------------------------------------------------------------------

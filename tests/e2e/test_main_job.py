@@ -183,6 +183,14 @@ def test_the_logs_of_all_proxies_and_backends_name_their_nodes(running: Site) ->
     assert '"GET / HTTP/1.1" 200' in text
 
 
+def test_a_node_that_asks_for_an_image_asks_no_proxy(running: Site) -> None:
+    node, container = next(iter(running.containers("proxy").items()))
+    running.on_node(node, "sh", "-c", f"! docker pull {running.outputs()['images']['nginx']}")
+    log = running.on_node(node, "sh", "-c", f"docker logs {container} 2>&1")
+    assert '"GET / HTTP/1.1" 200' in log
+    assert "/v2/" not in log, "a proxy would take a backend that refuses this for dead"
+
+
 # --- content ----------------------------------------------------------------------------------------------------------
 
 
@@ -377,7 +385,7 @@ def test_a_node_that_can_not_start_a_container_fails_the_run_with_the_engines_wo
             running.on_node(node, "chmod", "+x", "/usr/sbin/runc")
         running.up()
         record.mark("mended")
-    assert f"{node}: can't start a container of localhost/site/nginx:" in text
+    assert f"{node}: can't start a container of localhost:1/site-nginx:" in text
     assert re.search(r"Error response from daemon: .*runc", text), "the engine's own words are missing"
     assert record.of("GET").failed == 0, record
     wait_until_whole(running)

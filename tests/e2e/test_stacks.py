@@ -50,6 +50,19 @@ def assert_gone(site: Site, other: Site | None = None) -> None:
     assert not left, "left over:\n" + "\n".join(left)
 
 
+def assert_goes_unnoticed(site: Site, by: Site) -> None:
+    """The stack is taken away to the last trace, and the other one's visitors notice nothing."""
+    with by.watch(f"{site.stack} goes", "core-02", "core-03") as record:
+        wait_until("answers for everybody", record.goes_on)
+        record.mark("down")
+        site.down()
+        record.mark("gone")
+        wait_until("answers for everybody", record.goes_on)
+    assert record.failed == 0, record
+    assert_gone(site, by)
+    assert_serves(by, first_proxy(by))
+
+
 def first_proxy(site: Site) -> str:
     """The address of the site, as its network and its settings make it."""
     return site.proxy_url("core-02")
@@ -80,15 +93,7 @@ def test_a_second_up_of_each_changes_nothing(two: Two) -> None:
 
 
 def test_the_second_goes_first_and_the_first_serves_on(two: Two) -> None:
-    with two.green.watch("blue goes", "core-02", "core-03") as record:
-        wait_until("answers for everybody", record.goes_on)
-        record.mark("down")
-        two.blue.down()
-        record.mark("gone")
-        wait_until("answers for everybody", record.goes_on)
-    assert record.failed == 0, record
-    assert_gone(two.blue, two.green)
-    assert_serves(two.green, first_proxy(two.green))
+    assert_goes_unnoticed(two.blue, by=two.green)
 
 
 def test_a_network_that_the_other_one_has_is_refused_by_name(two: Two) -> None:
@@ -105,14 +110,6 @@ def test_a_network_that_the_other_one_has_is_refused_by_name(two: Two) -> None:
 
 def test_the_first_goes_first_and_the_second_serves_on(two: Two) -> None:
     two.blue.up()
-    with two.blue.watch("green goes", "core-02", "core-03") as record:
-        wait_until("answers for everybody", record.goes_on)
-        record.mark("down")
-        two.green.down()
-        record.mark("gone")
-        wait_until("answers for everybody", record.goes_on)
-    assert record.failed == 0, record
-    assert_gone(two.green, two.blue)
-    assert_serves(two.blue, first_proxy(two.blue))
+    assert_goes_unnoticed(two.green, by=two.blue)
     two.blue.down()
     assert_gone(two.blue)

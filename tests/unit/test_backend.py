@@ -17,7 +17,7 @@ def made(*names: str, **changes: Any) -> Run:
         "port": 8080,
         "memory": 64,
         "work": WORK,
-        "image": "localhost/site/nginx:1",
+        "image": "localhost:1/site-nginx:1",
         "mount": "/srv/content",
         **changes,
     }
@@ -55,7 +55,7 @@ def test_the_service_has_exactly_the_inputs_that_keep_the_second_up_empty() -> N
         "endpointSpec": {"ports": [{"targetPort": 80, "publishedPort": 8080, "publishMode": "host"}]},
         "taskSpec": {
             "containerSpec": {
-                "image": "localhost/site/nginx:1",
+                "image": "localhost:1/site-nginx:1",
                 "commands": ["nginx", "-c", "/etc/swarm-site/nginx.conf", "-g", "daemon off;"],
                 "hostname": "{{.Node.Hostname}}",
                 "labels": [{"label": "swarm-site.part", "value": "backend"}],
@@ -106,7 +106,7 @@ def test_nginx_tests_the_configuration_on_this_machine_before_any_backend_gets_i
     assert check.environment == {
         "NODE": "",
         "WORK": ".work/dev",
-        "IMAGE": "localhost/site/nginx:1",
+        "IMAGE": "localhost:1/site-nginx:1",
         "CONFIGURATION": result["backend-nginx"].inputs["dataRaw"],
         "TEMPLATE": "templates/backend/nginx.conf",
     }

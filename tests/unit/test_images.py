@@ -9,7 +9,7 @@ from components.images import Image, ImageArgs
 from components.rendering import render
 from tests.unit.harness import COMMAND, ROOT, WORK, Run, machines, nodes, run
 
-BUILT = f"localhost/site/nginx:{folder_hash(ROOT / 'templates/images/nginx')[:12]}"
+BUILT = f"localhost:1/site-nginx:{folder_hash(ROOT / 'templates/images/nginx')[:12]}"
 
 
 def made(planned: Sequence[Node], *names: str, **changes: Any) -> Run:
@@ -63,7 +63,7 @@ def test_a_source_is_taken_instead_and_names_the_image() -> None:
     result = made(nodes(1), source="nginx:1.27-alpine", mirror="mirror.example:5000")
     digest = hashlib.sha256(b"nginx:1.27-alpine").hexdigest()
     environment = result["nginx-image"].environment
-    assert environment["IMAGE"] == result.returned[0]["reference"] == f"localhost/site/nginx:{digest[:12]}"
+    assert environment["IMAGE"] == result.returned[0]["reference"] == f"localhost:1/site-nginx:{digest[:12]}"
     assert (environment["SOURCE"], environment["RECIPE"]) == ("nginx:1.27-alpine", "")
     assert environment["MIRROR"] == "mirror.example:5000"
 

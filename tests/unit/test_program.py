@@ -100,7 +100,7 @@ def test_every_component_registers_its_outputs(result: Run) -> None:
 
 
 def test_the_committed_stack_exports_exactly_this() -> None:
-    nginx = f"localhost/site/nginx:{folder_hash(ROOT / 'templates/images/nginx')[:12]}"
+    nginx = f"localhost:1/site-nginx:{folder_hash(ROOT / 'templates/images/nginx')[:12]}"
     assert program("committed").exports == {
         "url": "http://192.168.56.12/",
         "proxy_urls": ["http://192.168.56.12/", "http://192.168.56.13/"],

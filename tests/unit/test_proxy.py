@@ -15,7 +15,7 @@ PROBE = "http://127.0.0.1:80/.swarm-site/configuration"
 POLICY = {"parallelism": 1, "order": "start-first", "delay": "0s", "maxFailureRatio": "0.0"}
 
 
-def made(*names: str, endpoints: Any = None, image: str = "localhost/site/nginx:1", **settings: Any) -> Run:
+def made(*names: str, endpoints: Any = None, image: str = "localhost:1/site-nginx:1", **settings: Any) -> Run:
     def body() -> Any:
         args = ProxyArgs(
             work=WORK,
@@ -103,7 +103,7 @@ def test_nginx_tests_the_configuration_on_this_machine_before_any_node_gets_it()
     assert check.environment == {
         "NODE": "",
         "WORK": ".work/dev",
-        "IMAGE": "localhost/site/nginx:1",
+        "IMAGE": "localhost:1/site-nginx:1",
         "CONFIGURATION": configuration(proxy_settings(), ENDPOINTS)[0],
         "TEMPLATE": "templates/proxy/nginx.conf",
     }
@@ -129,7 +129,7 @@ def test_the_service_has_exactly_the_inputs_that_keep_the_second_up_empty() -> N
         "mode": {"global": True},
         "taskSpec": {
             "containerSpec": {
-                "image": "localhost/site/nginx:1",
+                "image": "localhost:1/site-nginx:1",
                 "commands": ["nginx", "-c", "/srv/swarm-site/proxy/current/nginx.conf", "-g", "daemon off;"],
                 "labels": [{"label": "swarm-site.part", "value": "proxy"}],
                 "readOnly": True,
@@ -216,7 +216,7 @@ def test_the_wait_follows_the_service_and_fails_by_itself_before_the_engine_ends
 def test_the_wait_runs_again_when_the_service_changes() -> None:
     specs = [
         run_["proxy-running"].environment["SPEC"]
-        for run_ in (made(), made(), made(memory=65), made(image="localhost/site/nginx:2"), made(port=81))
+        for run_ in (made(), made(), made(memory=65), made(image="localhost:1/site-nginx:2"), made(port=81))
     ]
     assert specs[0] == specs[1]
     assert len(set(specs)) == 4

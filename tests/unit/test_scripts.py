@@ -1227,7 +1227,7 @@ def test_a_change_that_was_taken_back_is_a_failure_at_once(trio: World, state: s
 # --- scripts that work below /srv/swarm-site of a node ---------------------------------------------------------------
 
 NODES_OWN = "/srv/swarm-site"
-IMAGE = "localhost/site/nginx:0123456789ab"
+IMAGE = "localhost:1/site-nginx:0123456789ab"
 
 
 @dataclass(frozen=True)
@@ -1471,7 +1471,7 @@ STARTS = Answer("core-01: docker run --rm *")
 
 
 def archive(world: World, tag: str = "0123456789ab") -> Path:
-    path = world.folder / f"cache/swarm-site/images/nginx-{tag}.tar"
+    path = world.folder / f"cache/swarm-site/images/site-nginx-{tag}.tar"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -1525,17 +1525,17 @@ def test_an_image_that_is_new_on_a_node_makes_earlier_ones_go_that_no_container_
         Answer("core-01: docker image inspect *", status=1),
         Answer("core-01: docker load"),
         Answer(
-            "core-01: docker image ls localhost/site/nginx *",
-            f"{IMAGE}\nlocalhost/site/nginx:1\nlocalhost/site/nginx:2\n",
+            "core-01: docker image ls localhost:1/site-nginx *",
+            f"{IMAGE}\nlocalhost:1/site-nginx:1\nlocalhost:1/site-nginx:2\n",
         ),
-        Answer("core-01: docker image rm localhost/site/nginx:1", status=1),
-        Answer("core-01: docker image rm localhost/site/nginx:2"),
+        Answer("core-01: docker image rm localhost:1/site-nginx:1", status=1),
+        Answer("core-01: docker image rm localhost:1/site-nginx:2"),
         STARTS,
     )
     succeeded(world.script("images/deliver.sh", **DELIVERY))
     assert [call for call in world.calls() if " rm " in call] == [
-        "core-01: docker image rm localhost/site/nginx:1",
-        "core-01: docker image rm localhost/site/nginx:2",
+        "core-01: docker image rm localhost:1/site-nginx:1",
+        "core-01: docker image rm localhost:1/site-nginx:2",
     ]
 
 
@@ -1544,7 +1544,8 @@ def test_a_rebuilt_node_also_gets_the_images_that_services_still_run(trio: World
     trio.plan(
         Answer(f"core-03: docker image inspect {IMAGE}"),
         Answer(
-            "core-01: docker service ls --format {{.Image}}", "localhost/site/nginx:old\nlocalhost/site/nginx:gone\n"
+            "core-01: docker service ls --format {{.Image}}",
+            "localhost:1/site-nginx:old\nlocalhost:1/site-nginx:gone\n",
         ),
         Answer("core-03: docker image inspect *", status=1),
         Answer("core-03: docker load"),
@@ -1552,7 +1553,7 @@ def test_a_rebuilt_node_also_gets_the_images_that_services_still_run(trio: World
         *manages("core-01"),
     )
     assert succeeded(trio.script("images/deliver.sh", NODE="core-03", IMAGE=IMAGE)) == (
-        "core-03: loaded localhost/site/nginx:old, which services still run\n"
+        "core-03: loaded localhost:1/site-nginx:old, which services still run\n"
     )
     assert trio.calls().count("core-03: docker load") == 1
 
@@ -2112,8 +2113,11 @@ GIVES_BACK = [
     Answer("web-1: docker ps -aq --filter label=swarm-site.part", "c1\nc2\n", once=True),
     Answer("web-1: docker rm -fv c1 c2", "removal of container c1 is already in progress\n", status=1),
     Answer("web-1: docker ps -aq --filter label=swarm-site.part"),
-    Answer("web-1: docker image ls --filter reference=localhost/site/\\* *", "localhost/site/nginx:1\n"),
-    Answer("web-1: docker image rm -f localhost/site/nginx:1"),
+    Answer(
+        "web-1: docker image ls --filter reference=localhost/site/\\* --filter reference=localhost:1/site-\\* *",
+        "localhost:1/site-nginx:1\n",
+    ),
+    Answer("web-1: docker image rm -f localhost:1/site-nginx:1"),
     Answer("web-1: docker network inspect docker_gwbridge"),
     Answer("web-1: docker network rm docker_gwbridge"),
     Answer("web-1: id -nG admin", "admin docker\n"),
@@ -2147,7 +2151,7 @@ def test_a_host_with_docker_is_given_back_with_all_that_is_its_owners(existing: 
     assert existing.orders() == [
         *["docker swarm leave --force"] * 2,
         "docker rm -fv c1 c2",
-        "docker image rm -f localhost/site/nginx:1",
+        "docker image rm -f localhost:1/site-nginx:1",
         "docker network rm docker_gwbridge",
         "gpasswd -d admin docker",
     ]

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -22,26 +23,21 @@ from tests.unit.harness import NETWORK, ROOT, proxy_settings
 GOLDEN = Path(__file__).parent / "golden"
 WORK = ".work/dev"
 NODE = Node(name="core-02", address="192.168.56.12", role="manager", proxy=True, memory=512, cpus=1)
-HOST = HostSettings(name="web-2", address="192.0.2.12", user="admin", port=2222, jump="me@bastion.example:2200")
-HOSTS = [
-    Node(
-        name="web-1",
-        address="192.0.2.11",
-        role="manager",
-        proxy=False,
-        host=HostSettings(name="web-1", address="192.0.2.11"),
-    ),
-    Node(name="web-2", address="192.0.2.12", role="manager", proxy=True, host=HOST),
-    Node(
-        name="web-3",
-        address="192.0.2.13",
-        role="worker",
-        proxy=True,
-        host=HostSettings(name="web-3", address="192.0.2.13"),
-    ),
-]
 BOX = "localhost/site/node:0123456789ab"
 ENDPOINTS = ["192.168.56.11:8080", "192.168.56.12:8080"]
+
+
+def existing(host: HostSettings, role: Literal["manager", "worker"], *, proxy: bool) -> Node:
+    """A node that is a host of the settings."""
+    return Node(name=host.name, address=host.address, role=role, proxy=proxy, host=host)
+
+
+HOST = HostSettings(name="web-2", address="192.0.2.12", user="admin", port=2222, jump="me@bastion.example:2200")
+HOSTS = [
+    existing(HostSettings(name="web-1", address="192.0.2.11"), "manager", proxy=False),
+    existing(HOST, "manager", proxy=True),
+    existing(HostSettings(name="web-3", address="192.0.2.13"), "worker", proxy=True),
+]
 
 
 def vagrantfile(provider: str) -> str:
