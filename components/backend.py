@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_docker as docker
 
-from components import PACKAGE, remote
+from components import PACKAGE, nginx
 from components.config import Node
 from components.rendering import render
 
@@ -50,24 +50,13 @@ class Backend(pulumi.ComponentResource):
     def __init__(self, name: str, args: BackendArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(f"{PACKAGE}:index:Backend", name, None, opts)
         mount = pulumi.Output.from_input(args.mount)
-        policy: docker.ServiceUpdateConfigArgsDict = {
-            "parallelism": 1,
-            "order": "stop-first",
-            "monitor": "3s",
-            "delay": "0s",
-            "max_failure_ratio": "0.0",
-        }
         text = mount.apply(lambda path: render(TEMPLATE, root=f"{path}/current", health_path=HEALTH_PATH))
-        checked = remote.run(
+        checked = nginx.check(
             f"{name}-check",
-            create="nginx/check.sh",
-            environment={
-                "WORK": args.work,
-                "IMAGE": args.image,
-                "CONFIGURATION": text,
-                "TEMPLATE": f"templates/{TEMPLATE}",
-            },
-            minutes=5,
+            work=args.work,
+            image=args.image,
+            configuration=text,
+            template=TEMPLATE,
             opts=pulumi.ResourceOptions(parent=self, depends_on=[args.image_provided]),
         )
         configuration = docker.ServiceConfig(
@@ -78,17 +67,35 @@ class Backend(pulumi.ComponentResource):
         self.service = docker.Service(
             f"{name}-service",
             name=name,
-            labels=[{"label": "swarm-site", "value": name}],
-            task_spec={
-                "container_spec": self._container(name, args, configuration, mount),
-                "restart_policy": {"condition": "any", "delay": "1s", "window": "0s"},
-                "resources": {"limits": {"memory_bytes": args.memory * 1024 * 1024}},
-                "log_driver": {"name": "json-file", "options": {"max-size": "5m"}},
-            },
+            labels=nginx.labels(name),
+            task_spec=nginx.task_spec(
+                {
+                    **nginx.container_spec(
+                        name,
+                        image=args.image,
+                        configuration=CONFIGURATION,
+                        folder=mount,
+                        probe=f"http://127.0.0.1{HEALTH_PATH}",
+                        patience=args.patience,
+                        stop_seconds=10,
+                    ),
+                    "hostname": "{{.Node.Hostname}}",
+                    "configs": [
+                        {
+                            "config_id": configuration.id,
+                            "config_name": configuration.name,
+                            "file_name": CONFIGURATION,
+                            "file_mode": 0o444,
+                        }
+                    ],
+                },
+                args.memory,
+            ),
             mode={"replicated": {"replicas": args.replicas}},
             endpoint_spec={"ports": [{"target_port": 80, "published_port": args.port, "publish_mode": "host"}]},
-            update_config={**policy, "failure_action": "rollback"},
-            rollback_config={**policy, "failure_action": "pause", "monitor": "1s"},
+            # The old one has the node's port until it has ended.
+            update_config={**nginx.UPDATE, "order": "stop-first", "failure_action": "rollback"},
+            rollback_config={**nginx.ROLLBACK, "order": "stop-first"},
             converge_config={"delay": "1s", "timeout": f"{90 * args.patience}s"},
             # A task needs a node that has all it needs.
             opts=self._on_cluster(args, [args.cluster, *args.ready], delete_before_replace=True),
@@ -106,37 +113,3 @@ class Backend(pulumi.ComponentResource):
             delete_before_replace=delete_before_replace,
             depends_on=after,
         )
-
-    def _container(
-        self, name: str, args: BackendArgs, configuration: docker.ServiceConfig, mount: pulumi.Output[str]
-    ) -> docker.ServiceTaskSpecContainerSpecArgsDict:
-        probe = f"http://127.0.0.1{HEALTH_PATH}"
-        return {
-            "image": args.image,
-            "commands": ["nginx", "-c", CONFIGURATION, "-g", "daemon off;"],
-            "hostname": "{{.Node.Hostname}}",
-            "labels": [{"label": "swarm-site.part", "value": name}],
-            "read_only": True,
-            "stop_signal": "SIGQUIT",
-            "stop_grace_period": "10s",
-            "sysctl": {},
-            "configs": [
-                {
-                    "config_id": configuration.id,
-                    "config_name": configuration.name,
-                    "file_name": CONFIGURATION,
-                    "file_mode": 0o444,
-                }
-            ],
-            "mounts": [
-                {"type": "bind", "source": mount, "target": mount, "read_only": True},
-                {"type": "tmpfs", "target": "/tmp"},
-            ],
-            "healthcheck": {
-                "tests": ["CMD-SHELL", f"wget -q -O /dev/null {probe} || curl -fsS -o /dev/null {probe}"],
-                "interval": f"{2 * args.patience}s",
-                "timeout": f"{2 * args.patience}s",
-                "retries": 3,
-                "start_period": f"{2 * args.patience}s",
-            },
-        }

@@ -9,7 +9,7 @@ import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
 
-from components import PACKAGE, remote
+from components import PACKAGE, nginx, remote
 from components.config import ProxySettings
 from components.machines import Machine
 from components.rendering import render
@@ -102,16 +102,12 @@ class Proxy(pulumi.ComponentResource):
     def __init__(self, name: str, args: ProxyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(f"{PACKAGE}:index:Proxy", name, None, opts)
         rendered = args.endpoints.apply(lambda endpoints: configuration(args.settings, endpoints))
-        checked = remote.run(
+        checked = nginx.check(
             f"{name}-check",
-            create="nginx/check.sh",
-            environment={
-                "WORK": args.work,
-                "IMAGE": args.image,
-                "CONFIGURATION": rendered.apply(lambda pair: pair[0]),
-                "TEMPLATE": f"templates/{TEMPLATE}",
-            },
-            minutes=5,
+            work=args.work,
+            image=args.image,
+            configuration=rendered.apply(lambda pair: pair[0]),
+            template=TEMPLATE,
             opts=pulumi.ResourceOptions(parent=self, depends_on=[args.image_provided]),
         )
         configured = [
@@ -171,39 +167,26 @@ class Proxy(pulumi.ComponentResource):
 
 def service_specification(name: str, args: ProxyArgs) -> dict[str, Any]:
     """The inputs of the proxies' service, all of them known before it is made: their hash tells when it changes."""
-    probe = f"http://127.0.0.1:{args.settings.port}{STATE_PATH}"
-    policy = {"parallelism": 1, "monitor": "3s", "delay": "0s", "max_failure_ratio": "0.0"}
     return {
         "name": name,
-        "labels": [{"label": "swarm-site", "value": name}],
+        "labels": nginx.labels(name),
         "task_spec": {
-            "container_spec": {
-                "image": args.image,
-                "commands": ["nginx", "-c", f"{MOUNT}/current/nginx.conf", "-g", "daemon off;"],
-                "labels": [{"label": "swarm-site.part", "value": name}],
-                "read_only": True,
-                "stop_signal": "SIGQUIT",
-                "stop_grace_period": "20s",
-                "sysctl": {},
-                "mounts": [
-                    {"type": "bind", "source": MOUNT, "target": MOUNT, "read_only": True},
-                    {"type": "tmpfs", "target": "/tmp"},
-                ],
-                "healthcheck": {
-                    "tests": ["CMD-SHELL", f"wget -q -O /dev/null {probe} || curl -fsS -o /dev/null {probe}"],
-                    "interval": f"{2 * args.patience}s",
-                    "timeout": f"{2 * args.patience}s",
-                    "retries": 3,
-                    "start_period": f"{2 * args.patience}s",
-                },
-            },
-            "restart_policy": {"condition": "any", "delay": "1s", "window": "0s"},
-            "resources": {"limits": {"memory_bytes": args.settings.memory * 1024 * 1024}},
-            "log_driver": {"name": "json-file", "options": {"max-size": "5m"}},
+            **nginx.task_spec(
+                nginx.container_spec(
+                    name,
+                    image=args.image,
+                    configuration=f"{MOUNT}/current/nginx.conf",
+                    folder=MOUNT,
+                    probe=f"http://127.0.0.1:{args.settings.port}{STATE_PATH}",
+                    patience=args.patience,
+                    stop_seconds=20,
+                ),
+                args.settings.memory,
+            ),
             "placement": {"constraints": [f"node.labels.{PROXY_LABEL}==true"]},
             "networks_advanceds": [{"id": "host"}],
         },
         "mode": {"global_": True},
-        "update_config": {**policy, "order": "start-first", "failure_action": "rollback"},
-        "rollback_config": {**policy, "order": "start-first", "failure_action": "pause", "monitor": "1s"},
+        "update_config": {**nginx.UPDATE, "order": "start-first", "failure_action": "rollback"},
+        "rollback_config": {**nginx.ROLLBACK, "order": "start-first"},
     }
