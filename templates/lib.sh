@@ -25,12 +25,15 @@ patience() { if [[ -e $WORK/emulated ]]; then echo "$(($1 * 5))"; else echo "$1"
 # on_node NAME COMMAND…: runs a command, or a function of this script, as root on node NAME; stdin is the caller's.
 # LIMIT=SECONDS before it bounds it, with `patience`; BECOME is empty where the user of NODE is root and has no sudo.
 on_node() {
-  local node=$1 text="" word
+  local node=$1 text="" word limit options=()
   shift
+  limit=$(patience "${LIMIT:-0}")
+  # An ssh that gives up by itself, before it is killed, also ends its way through jump hosts.
+  if ((limit > 1)); then options=(-o "ConnectTimeout=$((limit - 1))"); fi
   if declare -F "$1" >/dev/null; then text="$(declare -f);"; fi
   for word; do text+=" $(quote "$word")"; done
-  timeout --foreground "$(patience "${LIMIT:-0}")" \
-    ssh -F "$WORK/machines/$node/ssh_config" "$node" "${BECOME-sudo} bash -euo pipefail -c $(quote "$text")" 9>&-
+  timeout --foreground "$limit" \
+    ssh -F "$WORK/machines/$node/ssh_config" "${options[@]}" "$node" "${BECOME-sudo} bash -euo pipefail -c $(quote "$text")" 9>&-
 }
 
 # made NAME: the machine of node NAME was made to the end.

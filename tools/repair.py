@@ -104,6 +104,7 @@ def rebuild(known: Resources, node: str, dead: Sequence[str]) -> None:
         "--suppress-outputs",
         "--replace",
         known[f"machines-{node}"]["urn"],
+        *up.replaces(known),
         *up.excludes(dead),
     )
 

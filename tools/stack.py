@@ -103,8 +103,10 @@ def on_node(
         The finished process; exit status 255 where the node did not answer in time.
     """
     words = ["sudo", *command]
-    call = ["ssh", "-F", str(WORK / "machines" / name / "ssh_config"), name, _quoted(words)]
     limit = patience(seconds)
+    # An ssh that gives up by itself, before it is killed, also ends its way through jump hosts.
+    options = ["-F", str(WORK / "machines" / name / "ssh_config"), "-o", f"ConnectTimeout={max(int(limit) - 1, 1)}"]
+    call = ["ssh", *options, name, _quoted(words)]
     try:
         return subprocess.run(call, input=text or "", capture_output=True, text=True, timeout=limit, check=False)
     except subprocess.TimeoutExpired:

@@ -35,7 +35,7 @@ def up() -> int:
         # They answer again, and are opened last, when they have what they missed.
         behind = [name for name, state in availability.items() if state == "Drain" and name not in dead]
     errors = task_errors(manager)
-    status = stack.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs", *excludes(dead))
+    status = stack.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs", *replaces(known), *excludes(dead))
     if status != 0:
         manager = stack.living_manager([entry for entry in stack.nodes() if entry.name not in dead])
         for _, words in sorted(task_errors(manager).items() - errors.items()):
@@ -60,9 +60,24 @@ def excludes(names: Sequence[str]) -> list[str]:
 
 
 def made_entries(known: Resources) -> list[NodeEntry]:
-    """The nodes whose machines were made to the end; the engine makes half made and half rebuilt ones anew."""
-    machines = {entry: known.get(f"machines-{entry.name}") for entry in stack.nodes()}
-    return [entry for entry, machine in machines.items() if machine and not machine.get("pendingReplacement")]
+    """The nodes whose machines were made to the end, and not half taken away since."""
+    return [entry for entry in stack.nodes() if _in_state(entry, known) and _is_complete(entry)]
+
+
+def replaces(known: Resources) -> list[str]:
+    """The engine's arguments that make anew the machines that it takes for made and that are half taken away."""
+    halves = [entry for entry in stack.nodes() if _in_state(entry, known) and not _is_complete(entry)]
+    return [word for entry in halves for word in ("--replace", known[f"machines-{entry.name}"]["urn"])]
+
+
+def _in_state(entry: NodeEntry, known: Resources) -> bool:
+    """Whether the engine takes the machine for made; one that it has taken away for another it makes by itself."""
+    machine = known.get(f"machines-{entry.name}")
+    return bool(machine and not machine.get("pendingReplacement"))
+
+
+def _is_complete(entry: NodeEntry) -> bool:
+    return (stack.WORK / "machines" / entry.name / "complete").exists()
 
 
 def wake(entries: Sequence[NodeEntry]) -> list[str]:

@@ -18,7 +18,7 @@ is_current() { return 0; }
 # enter NAME: sets BECOME for its host, or `words` to what ssh said where it does not get in. A connection that is shared
 # would keep the words of a jump host to itself.
 enter() {
-  words=$(timeout --foreground 15 ssh -F "$WORK/machines/$1/ssh_config" -o ControlPath=none "$1" id -u </dev/null 2>&1 9>&-) || return 1
+  words=$(timeout --foreground 15 ssh -F "$WORK/machines/$1/ssh_config" -o ControlPath=none -o ConnectTimeout=14 "$1" id -u </dev/null 2>&1 9>&-) || return 1
   if [[ $words == 0 ]]; then BECOME=""; else BECOME=sudo; fi
 }
 

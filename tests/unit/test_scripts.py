@@ -1680,6 +1680,7 @@ def test_a_container_that_does_not_go_is_a_failure_and_its_folder_stays(world: W
     )
     assert world.script("machines/delete.sh", NODE="core-01").returncode == 1
     assert (world.work / "machines/core-01/ssh_config").exists()
+    assert not (world.work / "machines/core-01/complete").exists(), "half gone, it would count as dead"
 
 
 def test_the_sweep_takes_away_what_nobody_owns_and_then_the_folder(world: World) -> None:

@@ -19,14 +19,18 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.usefixtures("work")
-def test_machines_that_are_half_made_or_half_rebuilt_are_no_dead_nodes() -> None:
+def test_machines_that_are_half_made_or_half_gone_are_no_dead_nodes(work: Path) -> None:
     known: stack.Resources = {
         "machines-core-01": {"urn": "urn::machines-core-01"},
         # Taken away, and the new one could not be made.
         "machines-core-02": {"urn": "urn::machines-core-02", "pendingReplacement": True},
+        # Its delete was cut off.
+        "machines-core-03": {"urn": "urn::machines-core-03"},
     }
+    (work / "machines/core-01").mkdir(parents=True)
+    (work / "machines/core-01/complete").touch()
     assert up.made_entries(known) == [NodeEntry("core-01", "192.168.56.11", "manager")]
+    assert up.replaces(known) == ["--replace", "urn::machines-core-03"], "the engine itself takes it for made"
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, *given: tuple[int, str]) -> list[list[str]]:
