@@ -206,9 +206,10 @@ def run_again(name: str) -> None:
 
 
 def recover() -> Resources:
-    """Take away what a killed run left: the lock of a pulumi that is dead on this host, and notes of what it was doing.
+    """Take away what a killed run left: its lock, half written files of the state, notes of what it was doing.
 
-    The scripts converge over half done work, so a step that was under way is simply done again.
+    A lock is taken away if its pulumi ran on this host and is dead. The scripts converge over half done work, so a step
+    that was under way is simply done again.
 
     Returns:
         The resources of the stack's state by name.
@@ -226,6 +227,9 @@ def recover() -> Resources:
                 f"stack {STACK} is being changed by process {lock['pid']} of {lock['username']} on {lock['hostname']} "
                 f"since {lock['timestamp']}; wait for it, or end it, then run this again"
             )
+    for folder in backend_folder():
+        for path in (folder / "stacks" / PROJECT).glob(f"{STACK}.json*.tmp"):
+            path.unlink()
     deployment = _deployment()
     if deployment.get("pending_operations"):
         state = pulumi_json("stack", "export")
