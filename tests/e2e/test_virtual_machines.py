@@ -88,11 +88,11 @@ class VirtualSite(Site):
 
 
 def libvirt_runs() -> bool:
-    """Whether this machine's libvirtd answers; a stopped one holds nothing."""
-    return (
-        subprocess.run(["virsh", "--connect", "qemu:///system", "uri"], capture_output=True, check=False).returncode
-        == 0
-    )
+    """Whether this machine's libvirtd answers; one that is stopped, or not installed yet, holds nothing."""
+    if not shutil.which("virsh"):
+        return False
+    asked = subprocess.run(["virsh", "--connect", "qemu:///system", "uri"], capture_output=True, check=False)
+    return asked.returncode == 0
 
 
 def emulators() -> Sequence[str]:
