@@ -631,6 +631,12 @@ def remove_image(site: Site, node: str) -> None:
     site.on_node(node, "docker", "image", "rm", "-f", site.outputs()["images"]["nginx"])
 
 
+def remove_service(site: Site, service: str) -> None:
+    """Take a service away, and wait for its containers: until they have ended they go on serving."""
+    site.swarm("service", "rm", service)
+    wait_until("the end of its containers", lambda: not site.containers(service))
+
+
 NODES_AND_FILES = (
     Drift(
         lambda site: site.swarm("node", "update", "--availability", "drain", "core-01"),
@@ -683,12 +689,12 @@ MEMBERS_AND_SETTINGS = (
 )
 SERVICES = (
     Drift(
-        lambda site: site.swarm("service", "rm", "backend"),
+        lambda site: remove_service(site, "backend"),
         "service backend: is not in the swarm",
         changed={"backend-service": "create"},
     ),
     Drift(
-        lambda site: site.swarm("service", "rm", "proxy"),
+        lambda site: remove_service(site, "proxy"),
         "service proxy: is not in the swarm",
         changed={"proxy-service": "create", "proxy-running": "update"},
     ),
