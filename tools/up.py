@@ -145,7 +145,8 @@ def task_errors(manager: str | None) -> dict[str, str]:
 def members(manager: str) -> dict[str, str]:
     """The swarm's nodes with their availability; one that has just been started may still count as down."""
     listing = manage(manager, "node", "ls", "--format", "{{.Hostname}} {{.Availability}}")
-    return dict(line.split() for line in listing.splitlines())
+    # Of a node that has only just been let in the name is not known yet.
+    return {name: availability for name, _, availability in (line.rpartition(" ") for line in listing.splitlines())}
 
 
 def manage(manager: str, *words: str) -> str:

@@ -56,6 +56,12 @@ def test_the_availability_of_members_is_asked_again_while_the_swarm_elects_a_lea
 
 
 @pytest.mark.usefixtures("work")
+def test_a_member_whose_name_is_not_known_yet_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, (0, " Active\ncore-01 Active\n"))
+    assert up.members("core-01")["core-01"] == "Active"
+
+
+@pytest.mark.usefixtures("work")
 def test_a_swarm_that_goes_on_refusing_is_told_of_with_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(up, "PATIENCE_SECONDS", 0)
     commands = answers(monkeypatch, (1, "the swarm does not have a leader\n"))
