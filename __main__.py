@@ -31,7 +31,13 @@ swarm = Swarm("swarm", SwarmArgs(work=work, workshop=machines.workshop, machines
 
 image = Image(
     "nginx",
-    ImageArgs(work=work, machines=machines.machines, source=settings.images.nginx, mirror=settings.images.mirror),
+    ImageArgs(
+        work=work,
+        workshop=machines.workshop,
+        machines=machines.machines,
+        source=settings.images.nginx,
+        mirror=settings.images.mirror,
+    ),
 )
 content = Content(
     "content",

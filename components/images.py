@@ -19,9 +19,13 @@ that was port 80 of the node, and the proxy there took the refused question for 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageArgs:
-    """Inputs of `Image`. Without a `source` (a reference), the recipe of the image's name is built."""
+    """Inputs of `Image`. Without a `source` (a reference), the recipe of the image's name is built.
+
+    `workshop` is the step that has checked this machine.
+    """
 
     work: str
+    workshop: pulumi.Resource
     machines: Sequence[Machine]
     source: str | None = None
     mirror: str | None = None
@@ -60,7 +64,7 @@ class Image(pulumi.ComponentResource):
                 "LOG": f"{args.work}/{name}-image.log",
             },
             minutes=20,
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[args.workshop]),  # its checks come before a long build
         )
         self.delivered = {
             machine.node.name: remote.run(

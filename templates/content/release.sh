@@ -4,12 +4,19 @@
 
 hash_of() { (cd "$1" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum | sha256sum | cut -d' ' -f1); }
 
-# receive RELEASE KEEP, on the node: a tar archive of the files on stdin.
-receive() {
+# put RELEASE KEEP, on the node: the files come as a tar archive on stdin, which is read where the release is missing or damaged.
+put() {
   umask 022
-  rm -rf /srv/swarm-site/content/incoming
-  mkdir -p /srv/swarm-site/content/releases /srv/swarm-site/content/incoming
+  mkdir -p /srv/swarm-site/content/releases
   cd /srv/swarm-site/content
+  if [[ $(hash_of "releases/$1" 2>/dev/null) != "$1" ]]; then receive "$1"; fi
+  switch "$1" "$2"
+}
+
+# receive RELEASE, on the node, in the content's folder.
+receive() {
+  rm -rf incoming
+  mkdir incoming
   tar -x --no-same-owner -C incoming
   [[ $(hash_of incoming) == "$1" ]] || { echo "the files changed while they were sent" >&2 && exit 1; }
   chmod -R u=rwX,go=rX incoming
@@ -17,15 +24,11 @@ receive() {
   find incoming -exec touch -d "@$((0x${1:0:7} + 1000000000))" {} +
   rm -rf "releases/$1"
   mv incoming "releases/$1"
-  switch "$1" "$2"
 }
 
-# switch RELEASE KEEP, on the node: fails where the release is missing or damaged. `used/RELEASE` has the time of the last
-# switch to it.
+# switch RELEASE KEEP, on the node, in the content's folder. `used/RELEASE` has the time of the last switch to it.
 switch() {
   local old
-  cd /srv/swarm-site/content
-  [[ $(hash_of "releases/$1") == "$1" ]]
   ln -sfn "releases/$1" current.new
   mv -T current.new current
   mkdir -p used
@@ -35,8 +38,9 @@ switch() {
   done
 }
 
-if ! on_node "$NODE" switch "$RELEASE" "$KEEP" </dev/null 2>/dev/null; then
-  words=$(tar -c -C "$FOLDER" --sort=name --owner=0 --group=0 --numeric-owner . | on_node "$NODE" receive "$RELEASE" "$KEEP" 2>&1) ||
-    fail "release ${RELEASE:0:12} did not arrive: $words; run again: make up"
-fi
+# A node that has the release hangs up on tar.
+send() { tar -c -C "$FOLDER" --sort=name --owner=0 --group=0 --numeric-owner . || true; }
+
+words=$( { send | on_node "$NODE" put "$RELEASE" "$KEEP"; } 2>&1) ||
+  fail "release ${RELEASE:0:12} did not arrive: $words; run again: make up"
 say "serves release ${RELEASE:0:12}"

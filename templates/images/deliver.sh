@@ -12,38 +12,28 @@ archive_of() {
   echo "${XDG_CACHE_HOME:-$HOME/.cache}/swarm-site/images/${file/:/-}.tar"
 }
 
-# start IMAGE, on the node: a container that ends at once.
-start() {
-  local words
+# bring IMAGE, on the node: loads it from the archive on stdin where it is missing, and starts a container of it that ends at
+# once. What is new there makes earlier images of that name go which no container has.
+bring() {
+  local words loaded=""
+  if ! docker image inspect "$1" >/dev/null 2>&1; then
+    words=$(docker load 2>&1) || { echo "docker load of $1 failed: $words" && exit 1; }
+    docker image ls "${1%:*}" --format '{{.Repository}}:{{.Tag}}' | grep -vx "$1" | xargs -r -n 1 docker image rm >/dev/null 2>&1 || true
+    loaded="loaded $1"
+  fi
   words=$(docker run --rm --network none "$1" true 2>&1) || { echo "can't start a container of $1: $words" && exit 1; }
-}
-
-# start_if_present IMAGE, on the node: exit status 2 where the image is missing.
-start_if_present() {
-  docker image inspect "$1" >/dev/null 2>&1 || exit 2
-  start "$1"
-}
-
-# load_and_start IMAGE, on the node: from the archive on stdin; earlier images of that name which no container has go.
-load_and_start() {
-  local words
-  words=$(docker load 2>&1) || { echo "docker load of $1 failed: $words" && exit 1; }
-  docker image ls "${1%:*}" --format '{{.Repository}}:{{.Tag}}' | grep -vx "$1" | xargs -r -n 1 docker image rm >/dev/null 2>&1 || true
-  start "$1"
+  echo "${loaded:-has $1}"
 }
 
 running_images() { docker service ls --format '{{.Image}}' | sort -u; }
 
-status=0
-words=$(on_node "$NODE" start_if_present "$IMAGE" </dev/null 2>&1) || status=$?
-if ((status == 2)); then
-  archive=$(archive_of "$IMAGE")
-  [[ -e $archive ]] || fail "the archive $archive of $IMAGE is gone; make it again: make repair"
-  words=$(on_node "$NODE" load_and_start "$IMAGE" <"$archive" 2>&1) || fail "$words"
-  say "loaded $IMAGE after $SECONDS s"
-elif ((status != 0)); then
-  fail "$words"
+archive=$(archive_of "$IMAGE")
+if [[ ! -e $archive ]]; then
+  present "$IMAGE" || fail "the archive $archive of $IMAGE is gone; make it again: make repair"
+  archive=/dev/null
 fi
+words=$(on_node "$NODE" bring "$IMAGE" <"$archive" 2>&1) || fail "$words"
+say "$words after $SECONDS s"
 
 if [[ -e $WORK/complete ]] && manager_among_peers; then
   for running in $(on_node "$manager" running_images </dev/null); do

@@ -2,8 +2,11 @@
 # Gives a node that has no proxy configuration yet the one its peers serve, or else a plain 502 page.
 # Inputs: WORK, NODE, CONFIGURATION (text of the 502 page's configuration).
 
-# install, on the node: the configuration on stdin.
-install_seed() {
+live=/srv/swarm-site/proxy/current/nginx.conf
+
+# begin FILE, on the node: with the configuration on stdin, where FILE, the live one, is not there yet.
+begin() {
+  if [[ -e $1 ]]; then echo "keeps its proxy configuration" && exit 0; fi
   umask 022
   mkdir -p /srv/swarm-site/proxy/releases/seed
   cd /srv/swarm-site/proxy
@@ -13,14 +16,14 @@ install_seed() {
   mv -T current.new current
 }
 
-live=/srv/swarm-site/proxy/current/nginx.conf
-if on_node "$NODE" test -e "$live" </dev/null; then exit 0; fi
-for peer in $(if [[ -e $WORK/complete ]]; then peers; fi); do
-  if made "$peer" && text=$(LIMIT=5 on_node "$peer" cat "$live" </dev/null 2>/dev/null); then
-    on_node "$NODE" install_seed <<<"$text"
-    say "begins with the proxy configuration of $peer"
-    exit 0
-  fi
-done
-on_node "$NODE" install_seed <<<"$CONFIGURATION"
-say "begins with a plain 502 page"
+text=$CONFIGURATION source="a plain 502 page"
+if [[ -e $WORK/complete ]] && ! on_node "$NODE" test -e "$live" </dev/null; then
+  for peer in $(peers); do
+    if made "$peer" && found=$(LIMIT=5 on_node "$peer" cat "$live" </dev/null 2>/dev/null); then
+      text=$found source="the proxy configuration of $peer"
+      break
+    fi
+  done
+fi
+kept=$(on_node "$NODE" begin "$live" <<<"$text")
+say "${kept:-begins with $source}"

@@ -1,7 +1,7 @@
 @% include "lib.sh" %@
 @% include "swarm/manager.sh" %@
 # Makes this node a member of the stack's swarm, drained, in its role; does nothing where it is one already.
-# Inputs: WORK, NODE, NODE_ADDRESS, ROLE (manager or worker).
+# Inputs: WORK, NODE, NODE_ADDRESS, ROLE (manager or worker). $WORK/swarm says that the swarm was started.
 
 is_member() { [[ $(on_node "$NODE" docker info -f '{{.Swarm.LocalNodeState}}' </dev/null) == active ]]; }
 
@@ -15,16 +15,28 @@ swarm_request() {
     fail "swarm $1 failed: $answer; run again: make up"
 }
 
-# admit NAME ROLE, on a manager: prints the token for the role; entries of the same name are stale.
+# admit NAME ROLE, on a manager: prints the token for the role; entries of the same name are stale. Exit status 3: this is no
+# manager of a swarm with a quorum.
 admit() {
+  docker node ls -q >/dev/null 2>&1 || exit 3
   remove_entries "$1"
   docker swarm join-token -q "$2"
 }
 
-# note_swarm: $WORK/swarm says that there is a swarm, and which.
-note_swarm() {
-  on_node "$NODE" docker info -f '{{.Swarm.Cluster.ID}}' </dev/null >"$WORK/swarm.new"
-  mv "$WORK/swarm.new" "$WORK/swarm"
+# let_in: asks the peers one after another; sets `manager` to the one that lets this node in, and `token` to what it gave.
+let_in() {
+  local status
+  for manager in $(peers); do
+    made "$manager" || continue
+    status=0
+    token=$(LIMIT=20 on_node "$manager" admit "$NODE" "$ROLE" </dev/null) || status=$?
+    case $status in
+      0) return 0 ;;
+      3 | 124 | 255) ;;
+      *) fail "$manager does not let this node in, for the cause that is said above; run again: make up" ;;
+    esac
+  done
+  return 1
 }
 
 change_role() {
@@ -41,7 +53,7 @@ forgotten() {
 
 read -r state manages id < <(on_node "$NODE" docker info -f '{{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}} {{.Swarm.NodeID}}' </dev/null)
 if [[ $state == active ]] && forgotten "$id"; then state=forgotten; fi
-if [[ $state:$manages == active:true && ! -e $WORK/swarm ]]; then note_swarm; fi
+if [[ $state:$manages == active:true ]]; then touch "$WORK/swarm"; fi
 case $state:$ROLE:$manages in
   active:manager:false) change_role promote && exit 0 ;;
   active:worker:true) change_role demote && exit 0 ;;
@@ -56,7 +68,7 @@ if [[ ! -e $WORK/swarm && $ROLE == manager ]]; then
   take_lock "$WORK/locks/swarm" "$(patience 180)"
   if [[ ! -e $WORK/swarm ]] && ! manager_among_peers; then
     swarm_request init "{$own}"
-    note_swarm
+    touch "$WORK/swarm"
     say "started the swarm"
     exit 0
   fi
@@ -65,10 +77,8 @@ elif [[ ! -e $WORK/swarm ]]; then
   wait_for 180 "a manager to start the swarm" test -e "$WORK/swarm" ||
     fail "no manager has started the swarm within $(patience 180) s; run again: make up"
 fi
-wait_for 30 "a manager of the swarm" manager_among_peers ||
+wait_for 30 "a manager of the swarm" let_in ||
   fail "none of the swarm's managers answers, so nobody can let this node in; run: make repair"
-
-token=$(on_node "$manager" admit "$NODE" "$ROLE" </dev/null)
 remote=$(awk -v name="$manager" '$1 == name { print $2 }' "$WORK/nodes")
 swarm_request join "{$own,\"RemoteAddrs\":[\"$remote:2377\"],\"JoinToken\":\"$token\"}"
 say "joined through $manager after $SECONDS s"

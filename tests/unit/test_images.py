@@ -7,14 +7,14 @@ from typing import Any
 from components.config import Node, folder_hash
 from components.images import Image, ImageArgs
 from components.rendering import render
-from tests.unit.harness import COMMAND, ROOT, WORK, Run, machines, nodes, run
+from tests.unit.harness import COMMAND, ROOT, WORK, Run, machines, nodes, run, stand_in
 
 BUILT = f"localhost:1/site-nginx:{folder_hash(ROOT / 'templates/images/nginx')[:12]}"
 
 
 def made(planned: Sequence[Node], *names: str, **changes: Any) -> Run:
     def body() -> Any:
-        args = ImageArgs(work=WORK, machines=machines(planned), **changes)
+        args = ImageArgs(work=WORK, workshop=stand_in("workshop"), machines=machines(planned), **changes)
         components = [Image(name, args) for name in names or ("nginx",)]
         return [
             {
@@ -40,7 +40,7 @@ def test_an_image_is_provided_once_and_delivered_to_every_node() -> None:
     assert {resource.parent for resource in result.within("nginx") if resource.name != "nginx"} == {"nginx"}
 
 
-def test_without_a_source_the_recipe_is_built_and_names_the_image() -> None:
+def test_without_a_source_the_recipe_is_built_once_this_machine_was_checked_and_names_the_image() -> None:
     result = made(nodes(1))
     provided = result["nginx-image"]
     assert provided.environment == {
@@ -56,7 +56,7 @@ def test_without_a_source_the_recipe_is_built_and_names_the_image() -> None:
     }
     assert provided.scripts == {"CREATE_SCRIPT": render("images/ensure.sh")}
     assert provided.timeouts == {"create": "20m", "update": "20m", "delete": "20m"}
-    assert provided.dependencies == set()
+    assert provided.dependencies == {"workshop"}
 
 
 def test_a_source_is_taken_instead_and_names_the_image() -> None:

@@ -232,6 +232,8 @@ def test_no_script_turns_a_failure_into_a_success_without_a_word() -> None:
         ("images/ensure.sh", "grep -v '^[[:space:]]*$'"),
         ("images/ensure.sh", "own_sources"),
         ("images/ensure.sh", 'kill -- "-$child"'),
+        # What did not arrive is told by its hash.
+        ("content/release.sh", 'tar -c -C "$FOLDER"'),
         ("swarm/running.sh", "grep -vxF"),
         ("swarm/leave.sh", "grep -c '"),
         ("proxy/configure.sh", "grep -E '"),
