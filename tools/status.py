@@ -4,13 +4,16 @@ import json
 import sys
 from dataclasses import asdict
 
-from rich.box import SIMPLE
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from tools import stack
 from tools.observe import Observation, observe
 
+WIDTH = 500
+"""Characters of a line that holds all there is: a narrow terminal wraps it, and nothing is cut off."""
 VERDICTS = {0: "all is as it should be", 1: "the page is served, but something is behind", 2: "no page is served"}
 
 
@@ -41,13 +44,15 @@ def as_document(seen: Observation) -> dict[str, object]:
 
 def show(seen: Observation) -> None:
     """One screen for a person."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True, width=WIDTH)
     if seen.entries:
         console.print(node_table(seen))
     if seen.services:
+        console.print()
         console.print(service_table(seen))
+    console.print()
     for finding in seen.findings:
-        console.print(f"[yellow]{finding.part}[/]: {finding.what}; [bold]{finding.remedy}[/]")
+        console.print(f"[yellow]{escape(finding.part)}[/]: {escape(finding.what)}; [bold]{escape(finding.remedy)}[/]")
     colour = ("green", "yellow", "red")[seen.code]
     where = "".join([f" at {url}" for url, fault in seen.pages.items() if not fault][:1])
     console.print(f"[{colour}]stack {stack.STACK}: {VERDICTS[seen.code]}{where}[/]")
@@ -55,8 +60,7 @@ def show(seen: Observation) -> None:
 
 def node_table(seen: Observation) -> Table:
     """A line a node."""
-    columns = (Column(word, no_wrap=True) for word in ("node", "address", "role", "swarm", "runs", "release"))
-    table = Table(*columns, box=SIMPLE, pad_edge=False)
+    table = plain_table("node", "address", "role", "swarm", "runs", "release")
     for entry in seen.entries:
         row = seen.nodes.get(entry.name, [entry.name, "unknown", "", ""])
         tasks = [task[0] for task in seen.tasks if task[1] == entry.name and task[2].startswith("Running")]
@@ -75,11 +79,17 @@ def node_table(seen: Observation) -> Table:
 
 def service_table(seen: Observation) -> Table:
     """A line a service."""
-    table = Table("service", "running", "on", box=SIMPLE, pad_edge=False)
+    table = plain_table("service", "running", "on")
     for name, row in sorted(seen.services.items()):
         nodes = [task[1] for task in seen.tasks if task[0].split(".")[0] == name and task[2].startswith("Running")]
         table.add_row(name, row[1], ", ".join(sorted(nodes)))
     return table
+
+
+def plain_table(*names: str) -> Table:
+    """An empty table of columns that need little room."""
+    columns = (Column(name, no_wrap=True) for name in names)
+    return Table(*columns, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
 
 
 if __name__ == "__main__":
