@@ -53,7 +53,7 @@ env: ## the exports for plain pulumi, to be read by eval
 	@tools/setup env
 
 bench: ## figures, against a plain shell script in the same run
-	@tools/setup up && . ./.env && python -m tools.bench
+	@trap 'tools/setup stop-daemon' EXIT; tools/setup up && . ./.env && python -m tools.bench
 
 plot: ## draws docs/answers.svg from a run's records (E2E_LOGS=FOLDER make e2e; make plot LOGS=FOLDER)
 	@tools/setup preview && . ./.env && python -m tools.plot --output docs/answers.svg \
