@@ -15,7 +15,8 @@ check_room() {
   local folder disk
   refuse_little_memory "$MEMORY_WANTED"
   folder=$(VBoxManage list systemproperties | sed -n 's/^Default machine folder: *//p')
-  disk=$(df -Pm "${folder:-$HOME}" 2>/dev/null | awk 'NR == 2 { print $4 }')
+  folder=${folder:-$HOME}
+  disk=$(df -Pm "$folder" 2>/dev/null | awk 'NR == 2 { print $4 }')
   ((${disk:-10240} >= 10240)) || fail "the machines need 10240 MB of disk below $folder and $disk MB are free; make room"
 }
 

@@ -468,9 +468,17 @@ echo 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
 """
 
 
+def free_disk(world: World, megabytes: int) -> None:
+    """What `df` says of every folder, also of one that this machine lacks."""
+    world.stub(
+        "here", "df", f"#!/bin/sh\necho Filesystem 1M-blocks Used Available\necho /dev/x 99999 0 {megabytes} 9% /\n"
+    )
+
+
 @pytest.fixture
 def workshop(world: World) -> World:
     shutil.rmtree(world.work)
+    free_disk(world, 2048)
     world.plan(DOCKER_ROOT, DAEMON_ANSWERS, NO_NETWORK, NEW_NETWORK)
     world.stub("here", "ip", ROUTES)
     return world
@@ -576,7 +584,7 @@ def test_too_little_memory_is_refused_before_the_first_machine_and_not_later(wor
 
 
 def test_too_little_disk_is_refused(workshop: World) -> None:
-    workshop.stub("here", "df", "#!/bin/sh\necho Filesystem 1M-blocks Used Available\necho /dev/x 9999 9000 100 9% /\n")
+    free_disk(workshop, 100)
     assert refused(workshop.script("machines/workshop.sh", **WORKSHOP)) == (
         "this machine: the machines need 2048 MB of disk below / and 100 MB are free; make room\n"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from components.rendering import render
-from tests.unit.test_scripts import RECORDER, ROUTES, WORKSHOP, Answer, World, refused, succeeded, world
+from tests.unit.test_scripts import RECORDER, ROUTES, WORKSHOP, Answer, World, free_disk, refused, succeeded, world
 from tools import stack
 
 __all__ = ["world"]
@@ -64,6 +64,7 @@ def host(world: World) -> World:
     for name in programs:
         world.stub("here", name, RECORDER)
     world.stub("here", "ip", ROUTES)
+    free_disk(world, 10240)
     world.plan(Answer("here: vagrant*"), Answer(f"{VIRSH} uri"))
     return world
 
@@ -121,6 +122,15 @@ def test_a_network_that_is_there_and_runs_is_left_as_it_is(host: World) -> None:
     )
     succeeded(script(host, "machines/workshop.sh", **WORKSHOP | {"PROVIDER": "libvirt"}))
     assert orders(host) == ["net-autostart swarm-site-dev", "pool-autostart swarm-site-dev"]
+
+
+def test_too_little_disk_for_virtual_machines_is_refused(host: World) -> None:
+    shutil.rmtree(host.work)
+    free_disk(host, 6143)
+    host.plan(Answer(f"{VIRSH} net-dumpxml *", NETWORK + HOSTS), Answer(f"{VIRSH} *"))
+    assert refused(script(host, "machines/workshop.sh", **WORKSHOP | {"PROVIDER": "libvirt"})) == (
+        "this machine: the machines need 6144 MB of disk below /var/lib/libvirt and 6143 MB are free; make room\n"
+    )
 
 
 def test_a_network_is_not_changed_under_virtual_machines(host: World) -> None:
@@ -447,6 +457,14 @@ def test_virtualbox_gets_a_network_of_the_stacks_own(host: World) -> None:
     succeeded(script(host, "machines/sweep.sh", "virtualbox"))
     assert "here: VBoxManage hostonlyif remove vboxnet3" in host.calls()
     assert not host.work.exists()
+
+
+def test_too_little_disk_for_machines_of_virtualbox_is_refused(host: World) -> None:
+    shutil.rmtree(host.work)
+    free_disk(host, 10239)
+    host.plan(Answer("here: VBoxManage *"))
+    words = refused(script(host, "machines/workshop.sh", "virtualbox", **WORKSHOP | {"PROVIDER": "virtualbox"}))
+    assert f"need 10240 MB of disk below {host.folder} and 10239 MB are free; make room" in words
 
 
 def test_virtualbox_without_its_kernel_module_is_refused_with_its_words(host: World) -> None:
