@@ -46,11 +46,9 @@ def show(seen: Observation) -> None:
     """One screen for a person."""
     console = Console(highlight=False, soft_wrap=True, width=WIDTH)
     if seen.entries:
-        console.print(node_table(seen))
+        console.print(node_table(seen), "")
     if seen.services:
-        console.print()
-        console.print(service_table(seen))
-    console.print()
+        console.print(service_table(seen), "")
     for finding in seen.findings:
         console.print(f"[yellow]{escape(finding.part)}[/]: {escape(finding.what)}; [bold]{escape(finding.remedy)}[/]")
     colour = ("green", "yellow", "red")[seen.code]

@@ -15,28 +15,10 @@ swarm_request() {
     fail "swarm $1 failed: $answer; run again: make up"
 }
 
-# admit NAME ROLE, on a manager: prints the token for the role; entries of the same name are stale. Exit status 3: this is no
-# manager of a swarm with a quorum.
+# admit NAME ROLE, on a manager: prints the token for the role; entries of the same name are stale.
 admit() {
-  docker node ls -q >/dev/null 2>&1 || exit 3
   remove_entries "$1"
   docker swarm join-token -q "$2"
-}
-
-# let_in: asks the peers one after another; sets `manager` to the one that lets this node in, and `token` to what it gave.
-let_in() {
-  local status
-  for manager in $(peers); do
-    made "$manager" || continue
-    status=0
-    token=$(LIMIT=20 on_node "$manager" admit "$NODE" "$ROLE" </dev/null) || status=$?
-    case $status in
-      0) return 0 ;;
-      3 | 124 | 255) ;;
-      *) fail "$manager does not let this node in, for the cause that is said above; run again: make up" ;;
-    esac
-  done
-  return 1
 }
 
 change_role() {
@@ -77,8 +59,11 @@ elif [[ ! -e $WORK/swarm ]]; then
   wait_for 180 "a manager to start the swarm" test -e "$WORK/swarm" ||
     fail "no manager has started the swarm within $(patience 180) s; run again: make up"
 fi
-wait_for 30 "a manager of the swarm" let_in ||
+wait_for 30 "a manager of the swarm" manager_among_peers ||
   fail "none of the swarm's managers answers, so nobody can let this node in; run: make repair"
+
+token=$(on_node "$manager" admit "$NODE" "$ROLE" </dev/null) ||
+  fail "$manager does not let this node in, for the cause that is said above; run again: make up"
 remote=$(awk -v name="$manager" '$1 == name { print $2 }' "$WORK/nodes")
 swarm_request join "{$own,\"RemoteAddrs\":[\"$remote:2377\"],\"JoinToken\":\"$token\"}"
 say "joined through $manager after $SECONDS s"
