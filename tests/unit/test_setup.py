@@ -465,6 +465,21 @@ def test_a_daemon_that_answers_is_left_as_it_is(daemon: Sandbox) -> None:
     assert not (daemon.state / "dockerd.pid").exists()
 
 
+@pytest.mark.parametrize(("command", "status"), [("tools/e2e", 5), ("make bench", 2)])
+def test_tests_and_figures_stop_what_set_up_started_for_them_and_hand_their_failure_on(
+    sandbox: Sandbox, command: str, status: int
+) -> None:
+    for name in ("tools/e2e", "Makefile"):
+        shutil.copy(REPOSITORY / name, sandbox.clone / name)
+    (sandbox.clone / "tools/setup").write_text('#!/bin/sh\necho "$1" >>calls\n')
+    (sandbox.clone / ".env").touch()
+    sandbox.stub("make", f'exec {shutil.which("make")} "$@"')
+    for program in ("pytest", "python"):
+        sandbox.stub(program, "echo runs >>calls; exit 5")
+    assert sandbox.bash(command).returncode == status
+    assert (sandbox.clone / "calls").read_text().split() == ["up", "runs", "stop-daemon"]
+
+
 def test_the_daemon_that_set_up_started_is_stopped_with_the_last_stack(daemon: Sandbox) -> None:
     succeeded(daemon.bash("tools/daemon start"))
     pid = recorded(daemon)

@@ -44,8 +44,8 @@ def test_nothing_is_cut_off_however_long_the_names_are(capsys: pytest.CaptureFix
 
 
 def test_a_finding_is_one_line_with_its_words_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    finding = Finding("proxy", WORDS * 5, "make repair NODE=core-01")
-    assert f"proxy: {WORDS * 5}; make repair NODE=core-01" in shown(capsys, seen("core-01", findings=(finding,)))
+    finding = Finding("proxy", WORDS * 12, "make repair NODE=core-01")
+    assert f"proxy: {WORDS * 12}; make repair NODE=core-01" in shown(capsys, seen("core-01", findings=(finding,)))
 
 
 def test_the_last_line_is_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
