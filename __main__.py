@@ -27,7 +27,7 @@ machines = Machines(
         mirror=settings.images.mirror,
     ),
 )
-swarm = Swarm("swarm", SwarmArgs(work=work, workshop=machines.workshop, machines=machines.machines))
+swarm = Swarm("swarm", SwarmArgs(work=work, machines=machines.machines))
 
 image = Image(
     "nginx",

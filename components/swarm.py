@@ -20,7 +20,6 @@ class SwarmArgs:
     """Inputs of `Swarm`. `machines` sets how many resources exist, so it is a plain value."""
 
     work: str
-    workshop: pulumi.Resource
     machines: Sequence[Machine]
 
 
@@ -68,8 +67,8 @@ class Swarm(pulumi.ComponentResource):
             f"{name}-manager",
             host=MANAGER_ENDPOINT,
             ssh_opts=["-F", f"{args.work}/ssh_config"],
-            # The workshop writes that file.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[args.workshop]),
+            # The engine stands still while it starts a provider: earlier, it would hold up some of the machines.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[machine.resource for machine in args.machines]),
         )
         self.manager_endpoint = pulumi.Output.from_input(MANAGER_ENDPOINT)
         self.register_outputs({"manager_endpoint": self.manager_endpoint})

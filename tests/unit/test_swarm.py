@@ -11,10 +11,8 @@ from tests.unit.harness import COMMAND, PROVIDER, WORK, Run, machines, nodes, ru
 
 def swarm(planned: Sequence[Node], *names: str) -> Run:
     def body() -> Any:
-        made, workshop = machines(planned), stand_in("workshop")
-        components = [
-            Swarm(name, SwarmArgs(work=WORK, workshop=workshop, machines=made)) for name in names or ("swarm",)
-        ]
+        made = machines(planned)
+        components = [Swarm(name, SwarmArgs(work=WORK, machines=made)) for name in names or ("swarm",)]
         return [
             {
                 "members": {name: member.id for name, member in component.members.items()},
@@ -100,7 +98,7 @@ def test_the_provider_reaches_a_manager_through_the_stacks_own_ssh_configuration
     provider = swarm(nodes(3))["swarm-manager"]
     assert provider.inputs == {"host": "ssh://swarm-manager", "sshOpts": '["-F", ".work/dev/ssh_config"]'}
     # Known from the first preview on: with an unknown host nothing is checked.
-    assert provider.dependencies == {"workshop"}
+    assert provider.dependencies == {"machine-core-01", "machine-core-02", "machine-core-03"}
 
 
 def test_it_hands_on_members_cluster_and_endpoint() -> None:
