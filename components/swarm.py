@@ -67,8 +67,8 @@ class Swarm(pulumi.ComponentResource):
             f"{name}-manager",
             host=MANAGER_ENDPOINT,
             ssh_opts=["-F", f"{args.work}/ssh_config"],
-            # The engine stands still while it starts a provider: earlier, it would hold up some of the machines.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[machine.resource for machine in args.machines]),
+            # It waits for nothing: the engine stands still while it starts a provider, and would hold up machines.
+            opts=pulumi.ResourceOptions(parent=self),
         )
         self.manager_endpoint = pulumi.Output.from_input(MANAGER_ENDPOINT)
         self.register_outputs({"manager_endpoint": self.manager_endpoint})
