@@ -21,11 +21,18 @@ admit() {
   docker swarm join-token -q "$2"
 }
 
+# change_role ORDER: a node that was demoted takes up to half a minute to see that it was promoted again.
 change_role() {
+  local seconds=90 words
   manager_among_peers || fail "no other manager answers, so this node can't become a $ROLE; run: make status"
-  on_node "$manager" docker node "$1" "$NODE" </dev/null >/dev/null
-  say "is a $ROLE now"
+  words=$(on_node "$manager" docker node "$1" "$NODE" </dev/null 2>&1) ||
+    fail "$manager can't make this node a $ROLE: $words; run again: make up"
+  wait_for "$seconds" "the swarm to make it a $ROLE" has_role ||
+    fail "the swarm has not made this node a $ROLE within $(patience "$seconds") s; run again: make repair"
+  say "is a $ROLE now, after $SECONDS s"
 }
+
+has_role() { [[ $ROLE:$(on_node "$NODE" docker info -f '{{.Swarm.ControlAvailable}}' </dev/null) == @(manager:true|worker:false) ]]; }
 
 # forgotten ID: the swarm of the peers does not know this node, which still believes in a swarm.
 forgotten() {
@@ -37,12 +44,12 @@ read -r state manages id < <(on_node "$NODE" docker info -f '{{.Swarm.LocalNodeS
 if [[ $state == active ]] && forgotten "$id"; then state=forgotten; fi
 if [[ $state:$manages == active:true ]]; then touch "$WORK/swarm"; fi
 case $state:$ROLE:$manages in
-  active:manager:false) change_role promote && exit 0 ;;
-  active:worker:true) change_role demote && exit 0 ;;
-  active:*) exit 0 ;;
-  inactive:*) ;;
+  active:manager:false) change_role promote ;;
+  active:worker:true) change_role demote ;;
+  active:* | inactive:*) ;;
   *) on_node "$NODE" docker swarm leave --force </dev/null >/dev/null ;;
 esac
+if [[ $state == active ]]; then exit 0; fi
 
 own="\"ListenAddr\":\"$NODE_ADDRESS:2377\",\"AdvertiseAddr\":\"$NODE_ADDRESS\",\"DataPathAddr\":\"$NODE_ADDRESS\",\"Availability\":\"drain\""
 if [[ ! -e $WORK/swarm && $ROLE == manager ]]; then

@@ -975,7 +975,6 @@ def test_a_join_that_docker_goes_on_with_in_the_background_is_waited_for(begun: 
 def test_a_member_in_its_role_is_left_alone(begun: World, manages_itself: str, role: str) -> None:
     begun.plan(
         Answer(f"core-02: {STATE}", f"active {manages_itself} id2\n"),
-        Answer("core-01: docker node inspect id2", "[]\n"),
         *manages("core-01"),
     )
     assert succeeded(join(begun, "core-02", role)) == ""
@@ -985,7 +984,6 @@ def test_a_member_in_its_role_is_left_alone(begun: World, manages_itself: str, r
 def test_a_manager_whose_swarm_this_machine_forgot_reminds_it(fresh: World) -> None:
     fresh.plan(
         Answer(f"core-02: {STATE}", "active true id2\n"),
-        Answer("core-01: docker node inspect id2", "[]\n"),
         *manages("core-01"),
     )
     succeeded(join(fresh, "core-02"))
@@ -998,26 +996,48 @@ def test_a_member_is_left_alone_while_no_other_manager_answers(begun: World) -> 
     assert orders(begun) == []
 
 
-@pytest.mark.parametrize(
+MANAGES = "docker info -f {{.Swarm.ControlAvailable}}"
+CHANGES = pytest.mark.parametrize(
     ("manages_itself", "role", "order"), [("false", "manager", "promote"), ("true", "worker", "demote")]
 )
-def test_a_member_in_another_role_changes_it_through_another_manager(
+
+
+@CHANGES
+def test_a_member_in_another_role_changes_it_through_another_manager_and_waits_until_it_did(
     begun: World, manages_itself: str, role: str, order: str
 ) -> None:
     begun.plan(
         Answer(f"core-01: docker node {order} core-02"),
         Answer(f"core-02: {STATE}", f"active {manages_itself} id2\n"),
-        Answer("core-01: docker node inspect id2", "[]\n"),
+        Answer(f"core-02: {MANAGES}", f"{manages_itself}\n", once=True),
+        Answer(f"core-02: {MANAGES}", f"{str(role == 'manager').lower()}\n"),
         *manages("core-01"),
     )
-    assert succeeded(join(begun, "core-02", role)) == f"core-02: is a {role} now\n"
+    said = succeeded(join(begun, "core-02", role)).splitlines()
+    assert said == [f"core-02: is a {role} now, after 60 s"]
     assert orders(begun) == [f"core-01: docker node {order} core-02"]
+
+
+@CHANGES
+def test_a_role_that_is_refused_or_never_changes_is_a_failure(
+    begun: World, manages_itself: str, role: str, order: str
+) -> None:
+    answers = [
+        Answer(f"core-02: {STATE}", f"active {manages_itself} id2\n"),
+        Answer(f"core-02: {MANAGES}", f"{manages_itself}\n"),
+        *manages("core-01"),
+    ]
+    begun.plan(Answer(f"core-01: docker node {order} core-02"), *answers)
+    words = f"core-02: the swarm has not made this node a {role} within 90 s; run again: make repair\n"
+    assert refused(join(begun, "core-02", role)) == words
+    begun.plan(Answer(f"core-01: docker node {order} core-02", "no quorum\n", status=1), *answers)
+    words = f"core-02: core-01 can't make this node a {role}: no quorum; run again: make up\n"
+    assert refused(join(begun, "core-02", role)) == words
 
 
 def test_a_member_that_the_swarm_has_forgotten_joins_it_anew(begun: World) -> None:
     begun.plan(
         Answer(f"core-02: {STATE}", "active true id2\n"),
-        Answer("core-01: docker node inspect id2", status=1),
         Answer("core-01: docker node ls -q", "id1\nid3\n"),
         Answer("core-02: docker swarm leave --force"),
         *manages("core-01"),
@@ -1031,7 +1051,8 @@ def test_a_member_that_the_swarm_has_forgotten_joins_it_anew(begun: World) -> No
 def test_a_question_that_got_no_answer_makes_no_member_leave(begun: World) -> None:
     begun.plan(
         Answer(f"core-02: {STATE}", "active true id2\n"),
-        Answer("core-01: docker node inspect id2", status=255),
+        Answer("core-01: docker node ls -q", "id1\nid2\n", once=True),
+        Answer("core-01: docker node ls -q", status=255),
         Answer("core-02: docker swarm leave --force"),
         *manages("core-01"),
         *entries("core-01", ""),
