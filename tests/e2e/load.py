@@ -22,6 +22,8 @@ LONGEST_SECONDS = 400
 MOST_REQUESTS = 100_000
 A_FEW = 10
 FAILURES_SHOWN = 10
+HUNG_UP = ("RemoteDisconnected", "ConnectionResetError", "BrokenPipeError")
+"""What a visitor meets who asks in the moment in which the proxy closes an idle connection."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,17 @@ class Record:
     def failed(self) -> int:
         """How many those are."""
         return len(self.failures)
+
+    def lost_none(self, reloads: int) -> bool:
+        """Whether all was well while so many proxies each took over one new configuration.
+
+        nginx then hangs up on whoever says nothing at the moment, also if the next request is already on its way: once
+        a connection. Any browser asks again on a new one; these visitors tell of it as a failure.
+        """
+        hung_up = [a for a in self.failures if a.visitor.startswith("kept-alive") and a.error.startswith(HUNG_UP)]
+        methods = {answer.visitor.split()[1] for answer in self.answers}
+        kept = sum(visitor.kept_alive and visitor.method in methods for visitor in EVERYBODY)
+        return self.failed == len(hung_up) <= kept * reloads
 
     @property
     def longest_gap(self) -> float:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.load import EVERYBODY, Record
+from tests.e2e.load import Record
 from tests.e2e.site import CONTENT, NODE_SECONDS, PROJECT, UP_SECONDS, Site, docker, fetch, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.life]
@@ -34,7 +34,6 @@ STEP = re.compile(
 WORDS = {"created": "create", "updated": "update", "deleted": "delete"}
 REPAIR_SECONDS = 420
 CONNECT_SECONDS = 2
-CLOSED = "Remote end closed connection without response"
 MORE_MEMORY = 32
 EXTRA_SECONDS = 20
 """What a dead node may cost an `up`."""
@@ -187,13 +186,7 @@ def watched(site: Site, name: str, *proxies: str) -> Iterator[Record]:
         yield record
         record.mark("end")
         wait_until("answers for everybody", record.goes_on)
-    gets = record.of("GET")
-    closed = [answer for answer in gets.failures if answer.visitor.startswith("kept-alive") and CLOSED in answer.error]
-    assert gets.failed == len(closed), record
-    # A proxy that takes over a new configuration hangs up on whoever says nothing at the moment, once a connection. Any
-    # browser asks again on a new one; these visitors count it.
-    kept = [visitor for visitor in EVERYBODY if visitor.kept_alive and visitor.method == "GET"]
-    assert len(closed) <= len(kept) * len(proxies), record
+    assert record.of("GET").lost_none(reloads=len(proxies)), record
 
 
 @dataclass
