@@ -500,6 +500,7 @@ def test_after_the_engine_was_killed_halfway(site: Site, goal: str) -> None:
             os.kill(pid, signal.SIGKILL)
     assert run.wait(NODE_SECONDS).status != 0
     assert len(engines) >= 4, f"the engine, its language host and both plugins: {engines}"
+    assert not list(site.state.rglob("*.attrs")), "notes on the state: one that a kill cuts off makes it unreadable"
 
     if goal == "up":
         site.up()

@@ -146,7 +146,7 @@ def test_the_env_file_survives_spaces_and_quotes_in_every_path(sandbox: Sandbox,
     env = sourced(sandbox, shell)
     assert env["PATH"] == f"/the engine/bin:{sandbox.clone}/.venv/bin:{sandbox.programs}"
     assert env["PULUMI_HOME"] == "/the engine/h'ome"
-    assert env["PULUMI_BACKEND_URL"] == f"file://{quote(str(sandbox.state), safe='/~')}/pulumi"
+    assert env["PULUMI_BACKEND_URL"] == f"file://{quote(str(sandbox.state), safe='/~')}/pulumi?metadata=skip"
     assert env["PULUMI_CONFIG_PASSPHRASE"] == ""
     assert env["PULUMI_SKIP_UPDATE_CHECK"] == "true"
     assert env["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] == "true"

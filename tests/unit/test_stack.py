@@ -11,7 +11,7 @@ from tools import stack
 def test_half_written_files_of_a_killed_run_are_taken_away_and_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{tmp_path}")
+    monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{tmp_path}?metadata=skip")
     monkeypatch.setattr(stack, "STACK", "dev")
     states = tmp_path / ".pulumi/stacks" / stack.PROJECT
     states.mkdir(parents=True)
