@@ -22,21 +22,22 @@ enter() {
   if [[ $words == 0 ]]; then BECOME=""; else BECOME=sudo; fi
 }
 
-# advice WORDS: what to do about what ssh said.
+# advice WORDS: what to do about what ssh said, which may be of a jump host.
 advice() {
-  local address user port jump here=""
+  local address user port jump here key="(host key is known for|Host key for) ([^ ]+) "
   read -r address user port jump <<<"$HOST"
-  here="ssh -p $port${jump:+ -J $jump} $user@$address"
-  case $1 in
-    *"IDENTIFICATION HAS CHANGED"*)
-      echo "its host key is another one than this user's ssh knows: it was made anew, or something stands between. Find out which; if the new key is right, forget the old one: ssh-keygen -R $([[ $port == 22 ]] && echo "$address" || echo "'[$address]:$port'"), and add the new one: $here true"
-      ;;
-    *"Host key verification failed"*)
-      echo "its host key is not known to this user's ssh; look at the fingerprint and add it: $here true (or: ssh-keyscan -p $port $address >>~/.ssh/known_hosts)"
-      ;;
-    *"Permission denied"*) echo "it takes none of this user's ssh keys; add one: ssh-copy-id -p $port $user@$address" ;;
-    *) echo "it does not answer; see why: $here true" ;;
-  esac
+  here="ssh -p $port${jump:+ -J $jump} $user@$address true"
+  if [[ $1 == *"IDENTIFICATION HAS CHANGED"* && $1 =~ $key ]]; then
+    echo "the host key of ${BASH_REMATCH[2]} is another one than this user's ssh knows: it was made anew, or something stands between. Find out which; if the new key is right, forget the old one: ssh-keygen -R '${BASH_REMATCH[2]}', and add the new one: $here"
+  elif [[ $1 =~ $key ]]; then
+    echo "the host key of ${BASH_REMATCH[2]} is not known to this user's ssh; look at the fingerprint and add it: $here"
+  elif [[ $1 =~ ([^ ]+@[^ ]+):\ Permission\ denied && ${BASH_REMATCH[1]} != "$user@$address" ]]; then
+    echo "its jump host ${BASH_REMATCH[1]} takes none of this user's ssh keys; add one there until this gets in: $here"
+  elif [[ $1 == *"Permission denied"* ]]; then
+    echo "it takes none of this user's ssh keys; add one: ssh-copy-id -p $port${jump:+ -o ProxyJump=$jump} $user@$address"
+  else
+    echo "it does not answer; see why: $here"
+  fi
 }
 
 # --- on the host, as root ---------------------------------------------------------------------------------------------

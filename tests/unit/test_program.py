@@ -247,6 +247,7 @@ SHELLS_OWN = {
     "HOME",
     "PPID",
     "SECONDS",
+    "BASH_REMATCH",
     "BASH_SOURCE",
     "EPOCHREALTIME",
     "IFS",
