@@ -21,7 +21,7 @@ def repair() -> int:
     if not known:
         raise ToolError(f"stack {stack.STACK} is not up, so there is nothing to repair; run: make up")
     dead = up.wake(up.made_entries(known))
-    form_again()
+    form_again(dead)
     if node:
         rebuild(known, node, [name for name in dead if name != node])
     before = observe()
@@ -55,12 +55,13 @@ def commands_to_run(findings: list[Finding]) -> list[str]:
     return sorted(names, key=lambda name: next(index for index, prefix in enumerate(flow) if name.startswith(prefix)))
 
 
-def form_again() -> None:
+def form_again(dead: Sequence[str]) -> None:
     """Where no manager has a quorum any more, make the first living one the only manager; services and tasks stay."""
     entries = stack.nodes()
-    if not entries or stack.living_manager(entries):
+    living = [entry for entry in entries if entry.name not in dead]
+    if not entries or stack.elected_manager(living):
         return
-    for entry in entries:
+    for entry in living:
         state = stack.on_node(
             entry.name, "docker", "info", "-f", "{{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}}"
         )

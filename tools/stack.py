@@ -22,6 +22,8 @@ STACK = os.environ.get("STACK") or "dev"
 WORK = Path(".work") / STACK
 ANSWER_SECONDS = 5
 """How long a node may take to answer before it counts as dead."""
+ELECTION_SECONDS = 25
+"""How long managers may take to elect a leader; mostly 10 to 20 s after the last one died."""
 
 Resources = dict[str, dict[str, Any]]
 """Resources of the state, as `pulumi stack export` has them, by their names."""
@@ -130,11 +132,19 @@ def silent(entries: Sequence[NodeEntry], seconds: float = ANSWER_SECONDS) -> lis
 
 
 def living_manager(entries: Sequence[NodeEntry]) -> str | None:
-    """The first node that manages the swarm with a quorum and answers."""
-    for entry in entries:
-        if on_node(entry.name, "docker", "node", "ls", "-q").returncode == 0:
-            return entry.name
-    return None
+    """The first node that manages the swarm with a quorum and answers; all are asked side by side."""
+    command = ("docker", "node", "ls", "-q")
+    with ThreadPoolExecutor(max_workers=max(len(entries), 1)) as pool:
+        codes = pool.map(lambda entry: on_node(entry.name, *command).returncode, entries)
+    return next((entry.name for entry, code in zip(entries, codes, strict=True) if code == 0), None)
+
+
+def elected_manager(entries: Sequence[NodeEntry]) -> str | None:
+    """The same, waiting while managers elect a leader, as they may when a node dies or returns."""
+    deadline = time.monotonic() + patience(ELECTION_SECONDS)
+    while not (manager := living_manager(entries)) and (WORK / "swarm").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return manager
 
 
 def pulumi(*arguments: str) -> int:

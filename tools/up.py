@@ -13,6 +13,8 @@ from tools.stack import NodeEntry, Resources, ToolError
 
 START_SECONDS = 60
 PATIENCE_SECONDS = 10
+PAGE_SECONDS = 2
+"""How long the first request of each proxy may take; every round gives them twice as long, up to PATIENCE_SECONDS."""
 
 
 def up() -> int:
@@ -23,7 +25,7 @@ def up() -> int:
     dead = wake(entries)
     if dead and len(dead) == len(entries):
         raise ToolError(f"no node answers ({', '.join(dead)}); to make them anew, run: make down, then make up")
-    manager = stack.living_manager([entry for entry in entries if entry.name not in dead])
+    manager = stack.elected_manager([entry for entry in entries if entry.name not in dead])
     behind: list[str] = []
     if manager:
         take_away_lost_services(manager, known)
@@ -170,15 +172,18 @@ def manage(manager: str, *words: str) -> str:
 def show_page(urls: Sequence[str]) -> None:
     """Fetch the page from the first proxy that answers and show it; a proxy that was just started takes a moment.
 
+    One that still holds a connection to a node that has just vanished lets a visitor wait for seconds.
+
     Args:
         urls: of the proxies whose nodes live.
     """
+    seconds = stack.patience(PAGE_SECONDS)
     deadline = time.monotonic() + stack.patience(START_SECONDS)
     words = "the nodes of all proxies are dead"
     while True:
         for url in urls:
             try:
-                with urllib.request.urlopen(url, timeout=10) as answer:
+                with urllib.request.urlopen(url, timeout=seconds) as answer:
                     text = answer.read(65536).decode(errors="replace")
                     names = [f"{key}: {answer.headers[key]}" for key in ("X-Proxy", "X-Backend") if answer.headers[key]]
             except (urllib.error.URLError, OSError) as error:
@@ -188,6 +193,7 @@ def show_page(urls: Sequence[str]) -> None:
                 return
         if not urls or time.monotonic() >= deadline:
             raise ToolError(f"the stack is up, but {words}; run: make status")
+        seconds = min(2 * seconds, stack.patience(PATIENCE_SECONDS))
         time.sleep(0.2)
 
 

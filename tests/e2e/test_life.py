@@ -471,6 +471,8 @@ def test_nobody_waits_for_a_dead_first_manager_and_nobody_sees_old_content_when_
     old = index(trio)
     usual, _ = timed_change(trio, "venus")
     fault(trio, dead)
+    # The swarm takes its own time, 10 to 20 s, if the dead one was its leader.
+    wait_until("a leader of the rest", lambda: trio.on_node(rest[0], "docker", "node", "ls", "-q", check=False))
     seconds, text = timed_change(trio, "world")
     new = index(trio)
 

@@ -1,11 +1,17 @@
 """`make up` before and after the engine's own work: which nodes are dead, and what the swarm is told of them."""
 
+import contextlib
+import io
 import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tools import stack, up
+from tools import repair, stack, up
 from tools.stack import NodeEntry, ToolError
 
 NODES = "core-01 192.168.56.11 manager\ncore-02 192.168.56.12 manager\ncore-03 192.168.56.13 worker\n"
@@ -71,3 +77,66 @@ def test_a_swarm_that_goes_on_refusing_is_told_of_with_its_own_words(monkeypatch
         "core-01 refuses `docker node ls`: the swarm does not have a leader; run again: make up"
     )
     assert commands == [["core-01", "docker", "node", "ls"]]
+
+
+def elects(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """Let managers elect a leader: they answer from the third question on. The commands that they got."""
+    commands: list[tuple[str, ...]] = []
+
+    def on_node(name: str, *command: str) -> subprocess.CompletedProcess[str]:
+        commands.append((name, *command))
+        manages = name != "core-03" and commands.count((name, *command)) >= 3
+        return subprocess.CompletedProcess(command, 0 if manages else 255, "active true\n", "")
+
+    monkeypatch.setattr(stack, "on_node", on_node)
+    return commands
+
+
+def test_managers_of_a_swarm_that_elect_a_leader_are_waited_for(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elects(monkeypatch)
+    assert stack.elected_manager(stack.nodes()) is None, "no swarm was started, so nobody elects"
+    (work / "swarm").touch()
+    assert stack.elected_manager(stack.nodes()[::-1]) == "core-02"
+
+
+def test_repair_takes_an_election_for_no_lost_quorum(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (work / "swarm").touch()
+    commands = elects(monkeypatch)
+    repair.form_again(dead=["core-01"])
+    assert {command[1:] for command in commands} == {("docker", "node", "ls", "-q")}
+
+
+def test_a_swarm_without_a_quorum_is_waited_for_no_longer_than_an_election_takes(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (work / "swarm").touch()
+    monkeypatch.setattr(stack, "ELECTION_SECONDS", 0)
+    elects(monkeypatch)
+    assert stack.elected_manager(stack.nodes()) is None
+
+
+@pytest.mark.usefixtures("work")
+def test_where_all_nodes_are_dead_nobody_forms_the_swarm_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = elects(monkeypatch)
+    with pytest.raises(ToolError, match="no manager of the swarm is left to form it again"):
+        repair.form_again(dead=["core-01", "core-02", "core-03"])
+    assert commands == []
+
+
+@pytest.mark.usefixtures("work")
+def test_a_proxy_that_lets_wait_is_passed_over_and_given_longer_in_each_round(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[str, float]] = []
+
+    @contextlib.contextmanager
+    def urlopen(url: str, timeout: float) -> Iterator[SimpleNamespace]:
+        asked.append((url, timeout))
+        if len(asked) < 8:
+            raise urllib.error.URLError(TimeoutError("timed out"))
+        yield SimpleNamespace(read=io.BytesIO(b"hello").read, headers={"X-Proxy": "b", "X-Backend": None})
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    up.show_page(["http://a/", "http://b/"])
+    assert asked == [(f"http://{name}/", seconds) for seconds in (2, 4, 8, 10) for name in "ab"]
+    assert "http://b/ answers (X-Proxy: b):\n\nhello" in capsys.readouterr().out
