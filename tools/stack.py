@@ -125,22 +125,25 @@ def _quoted(words: Sequence[str]) -> str:
 
 
 def silent(entries: Sequence[NodeEntry], seconds: float = ANSWER_SECONDS) -> list[NodeEntry]:
-    """Ask all nodes side by side; those that give no sign within some seconds."""
-    with ThreadPoolExecutor(max_workers=max(len(entries), 1)) as pool:
-        codes = pool.map(lambda entry: on_node(entry.name, "true", seconds=seconds).returncode, entries)
-    return [entry for entry, code in zip(entries, codes, strict=True) if code != 0]
+    """Those that give no sign within some seconds."""
+    answering = _succeeding(entries, "true", seconds=seconds)
+    return [entry for entry in entries if entry not in answering]
 
 
 def living_manager(entries: Sequence[NodeEntry]) -> str | None:
-    """The first node that manages the swarm with a quorum and answers; all are asked side by side."""
-    command = ("docker", "node", "ls", "-q")
+    """The first node that manages the swarm with a quorum and answers."""
+    return next((entry.name for entry in _succeeding(entries, "docker", "node", "ls", "-q")), None)
+
+
+def _succeeding(entries: Sequence[NodeEntry], *command: str, seconds: float = ANSWER_SECONDS) -> Sequence[NodeEntry]:
+    """The nodes on which a command succeeds within some seconds; all are asked side by side."""
     with ThreadPoolExecutor(max_workers=max(len(entries), 1)) as pool:
-        codes = pool.map(lambda entry: on_node(entry.name, *command).returncode, entries)
-    return next((entry.name for entry, code in zip(entries, codes, strict=True) if code == 0), None)
+        codes = pool.map(lambda entry: on_node(entry.name, *command, seconds=seconds).returncode, entries)
+    return [entry for entry, code in zip(entries, codes, strict=True) if code == 0]
 
 
 def elected_manager(entries: Sequence[NodeEntry]) -> str | None:
-    """The same, waiting while managers elect a leader, as they may when a node dies or returns."""
+    """A living manager, waiting while managers elect a leader, as they may when a node dies or returns."""
     deadline = time.monotonic() + patience(ELECTION_SECONDS)
     while not (manager := living_manager(entries)) and (WORK / "swarm").exists() and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -83,7 +83,7 @@ def elects(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """Let managers elect a leader: they answer from the third question on. The commands that they got."""
     commands: list[tuple[str, ...]] = []
 
-    def on_node(name: str, *command: str) -> subprocess.CompletedProcess[str]:
+    def on_node(name: str, *command: str, seconds: float = 0) -> subprocess.CompletedProcess[str]:
         commands.append((name, *command))
         manages = name != "core-03" and commands.count((name, *command)) >= 3
         return subprocess.CompletedProcess(command, 0 if manages else 255, "active true\n", "")
