@@ -25,11 +25,11 @@ from provider import (
     Call,
     Difference,
     Engine,
-    Living,
     PluginError,
     Processes,
     Properties,
     PropertyPath,
+    ReadResult,
     ResourceProvider,
     ResourceType,
     Value,
@@ -82,7 +82,7 @@ class Command(ResourceType):
         return run(call, inputs.get("update", inputs.get("create")), inputs, olds)
 
     @override
-    def read(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> Living:
+    def read(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> ReadResult:
         """Believes the state: there is nothing to look at."""
         return identity, olds, inputs
 
@@ -121,10 +121,10 @@ def problems(inputs: Properties) -> Iterator[str]:
         yield f"'logging' is '{logging}': use one of {', '.join(LOGGED)}"
 
 
-def wrong_type(value: Value, wanted: type, words: str, path: PropertyPath) -> Iterator[str]:
+def wrong_type(value: Value, wanted: type, expected: str, path: PropertyPath) -> Iterator[str]:
     """Yields a sentence if a known value is not of the wanted type."""
     if value is not UNKNOWN and not isinstance(value, wanted):
-        yield f"'{path_text(path)}' must be {words}; got {value!r}"
+        yield f"'{path_text(path)}' must be {expected}; got {value!r}"
 
 
 def run(call: Call, text: str | None, inputs: Properties, olds: Properties) -> Properties:

@@ -17,23 +17,23 @@ import grpc
 from pulumi.runtime.proto import provider_pb2_grpc
 from typing_extensions import override
 
-from daemon import Connection, Daemon, NotFoundError
+from docker_api import Connection, Daemon, NotFoundError
+from docker_schema import CONFIG, SERVICE, UNITS, Block, Problem, nanoseconds, sentence
 from provider import (
     UNKNOWN,
     Call,
     Difference,
     Engine,
     Kind,
-    Living,
     PartialStateError,
     PluginError,
     Processes,
     Properties,
+    ReadResult,
     ResourceProvider,
     ResourceType,
     serve,
 )
-from service import CONFIG, SERVICE, UNITS, Block, Problem, nanoseconds, sentence
 
 VERSION = "5.2.0"
 SETTINGS = {"host", "sshOpts", "version", "pluginDownloadURL"}
@@ -144,7 +144,7 @@ class Service(DockerType):
         return planned
 
     @override
-    def read(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> Living:
+    def read(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> ReadResult:
         """Looks for the service by its id, then by its name."""
         with self.provider.daemon().connect(call) as docker:
             for known in filter(None, (identity, olds.get("name"))):
@@ -153,7 +153,7 @@ class Service(DockerType):
                 except NotFoundError:
                     continue
                 seen = SERVICE.from_api(service["Spec"])
-                return service["ID"], SERVICE.living(olds or seen, seen), SERVICE.living(inputs or seen, seen)
+                return service["ID"], SERVICE.refreshed(olds or seen, seen), SERVICE.refreshed(inputs or seen, seen)
         return "", {}, {}
 
     @override
@@ -185,13 +185,13 @@ class ServiceConfig(DockerType):
         return CONFIG.plan(inputs, olds)
 
     @override
-    def read(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> Living:
+    def read(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> ReadResult:
         with self.provider.daemon().connect(call) as docker:
             try:
                 seen = CONFIG.from_api(docker.get(f"/configs/{identity}")["Spec"])
             except NotFoundError:
                 return "", {}, {}
-        return identity, CONFIG.living(olds or seen, seen), CONFIG.living(inputs or seen, seen)
+        return identity, CONFIG.refreshed(olds or seen, seen), CONFIG.refreshed(inputs or seen, seen)
 
     @override
     def delete(self, call: Call, identity: str, olds: Properties) -> None:

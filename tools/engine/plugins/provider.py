@@ -48,7 +48,8 @@ GRPC_OPTIONS = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_s
 Value = Any
 Properties = dict[str, Value]
 PropertyPath = tuple[str | int, ...]
-Living = tuple[str, Properties, Properties]
+# An id (nothing if the resource is gone), outputs and inputs.
+ReadResult = tuple[str, Properties, Properties]
 
 SIGNATURE = "4dabf18193072939515e22adb298388d"
 SECRET_SIGNATURE = "1b47061264138c4ac30d75fd1eb44270"
@@ -246,7 +247,7 @@ class Processes:
             end_sessions(sessions, signal.SIGKILL, END_SECONDS / 2)
 
 
-def end_sessions(sessions: set[int], sign: signal.Signals, seconds: float) -> bool:
+def end_sessions(sessions: set[int], signum: signal.Signals, seconds: float) -> bool:
     """Signals each process of some sessions once, and says whether all of them ended in time."""
     signalled: set[int] = set()
     deadline = time.monotonic() + seconds
@@ -254,7 +255,7 @@ def end_sessions(sessions: set[int], sign: signal.Signals, seconds: float) -> bo
         # Its leader first: a shell that outlives its child tells of the child's end, not of its own.
         for pid in sorted(members - signalled, key=lambda pid: pid not in sessions):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, sign)
+                os.kill(pid, signum)
         signalled |= members
         if time.monotonic() > deadline:
             return False
@@ -318,8 +319,8 @@ class ResourceType(ABC):
         """Changes the resource and returns its outputs."""
 
     @abstractmethod
-    def read(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> Living:
-        """Returns the living resource's id (nothing if it is gone), outputs and inputs."""
+    def read(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> ReadResult:
+        """Returns what the resource is now: its id (nothing if it is gone), outputs and inputs."""
 
     @abstractmethod
     def delete(self, call: Call, identity: str, olds: Properties) -> None:
@@ -482,8 +483,8 @@ def reported(context: grpc.ServicerContext, secrets: frozenset[PropertyPath] = f
 def serve(register: Callable[[grpc.Server, Engine, Processes], None]) -> NoReturn:
     """Runs a plugin until the engine stops it, or is gone itself; then ends what the plugin started."""
     parent, stopped = os.getppid(), threading.Event()
-    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sign, lambda *_: stopped.set())
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, lambda *_: stopped.set())
     processes = Processes()
     server = grpc.server(ThreadPoolExecutor(max_workers=WORKERS), options=GRPC_OPTIONS)
     register(server, Engine(sys.argv[-1]), processes)

@@ -57,7 +57,7 @@ class Scalar(Type):
     """A single value. One that is not set counts as empty, so that setting it is an update."""
 
     python: type
-    words: str
+    expected: str
     fault: Callable[[Any], str | None] = lambda _: None
     write: Callable[[Any], Any] = lambda value: value
     parse: Callable[[Any], Any] = lambda value: value
@@ -65,7 +65,7 @@ class Scalar(Type):
     @override
     def problems(self, value: Value, path: PropertyPath) -> Iterator[Problem]:
         if not isinstance(value, self.python) or (self.python is int and isinstance(value, bool)):
-            yield path, f"must be {self.words}; got {value!r}."
+            yield path, f"must be {self.expected}; got {value!r}."
         elif fault := self.fault(value):
             yield path, fault
 
@@ -269,10 +269,12 @@ class Block(Type):
                 result[key] = field.type.from_api(item)
         return result
 
-    def living(self, known: Properties, seen: Properties) -> Properties:
-        """Returns what the state should say of a living resource.
+    def refreshed(self, known: Properties, seen: Properties) -> Properties:
+        """Returns the properties in the state, or a program's inputs, after a refresh.
 
-        Where `seen`, read from Docker, means the same as `known`, the words of the state or the program stay.
+        Args:
+            known: What the state or the program says.
+            seen: What Docker says. A value that means the same as the known one does not replace it.
         """
         result = {key: value for key, value in known.items() if key.startswith("__")}
         for key, field in self.fields.items():
@@ -280,7 +282,7 @@ class Block(Type):
             if not field.api:
                 value = old
             elif isinstance(field.type, Block) and old is not None:
-                value = field.type.living(old, new or {})
+                value = field.type.refreshed(old, new or {})
             elif old is None:
                 added = new is not None and new != field.default and meaning(field.type.to_api(new))
                 value = new if added and not field.kept else None
@@ -373,9 +375,9 @@ def unpaired(texts: list[str]) -> dict[str, str]:
     return {key: value for key, _, value in (text.partition("=") for text in texts)}
 
 
-def one_of(*words: str) -> Scalar:
-    """A text that is one of some words."""
-    return Scalar(str, "a string", fits(f"^({'|'.join(words)})$"))
+def one_of(*texts: str) -> Scalar:
+    """A text that is one of these."""
+    return Scalar(str, "a string", fits(f"^({'|'.join(texts)})$"))
 
 
 def required(type_: Type, api: str) -> Field:
