@@ -6,13 +6,20 @@ STATE=${XDG_STATE_HOME:-$HOME/.local/state}/swarm-site
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/swarm-site
 export ROOT STATE CACHE
 
-STEP_PID=
+# By step: the process, when it began and when its next line is due, while it runs; its status, when it has ended.
+declare -A STEP_PID=() STEP_BEGAN=() STEP_DUE=() STEP_ENDED=()
+# The status of the step that end_step waited for last.
 STEP_STATUS=0
 # A step shorter than this is not worth a line.
 STEP_QUIET_SECONDS=2
+# The number of lines on the terminal that show running steps.
+DRAWN_LINES=0
 
 # Everything said goes to stderr: stdout belongs to what a command prints (`make env` is read by eval).
-say() { printf '%s\n' "$*" >&2; }
+say() {
+  erase_steps
+  printf '%s\n' "$*" >&2
+}
 
 die() {
   say "$(basename -- "$0"): $*"
@@ -62,65 +69,134 @@ process_start_time() {
 run_step() {
   local name=$1 hint=$2
   shift 2
-  try_step "$name" "$@"
-  if ((STEP_STATUS != 0)); then
-    say "$name failed (exit status $STEP_STATUS). The end of $(step_log "$name"):"
-    tail -n 20 -- "$(step_log "$name")" | sed 's/^/    /' >&2
-    say "$hint"
-    exit 1
-  fi
+  begin_step "$name" "$@"
+  require_step "$name" "$hint"
 }
 
 # try_step NAME COMMAND…: the same, but leaves the judgement of STEP_STATUS to the caller. It never returns a failure
 # itself: called as a condition, the command would lose its `set -e`.
 try_step() {
-  local name=$1 began=$SECONDS
-  shift
-  # A job of its own process group ends as a whole on Ctrl-C; the lock's descriptor 9 stays with this shell.
-  set -m
-  ("$@") >"$(step_log "$name")" 2>&1 </dev/null 9>&- &
-  STEP_PID=$!
-  set +m
-  show_progress "$name" "$began"
-  STEP_STATUS=0
-  wait "$STEP_PID" || STEP_STATUS=$?
-  STEP_PID=
-  show_end "$name" "$began"
+  begin_step "$@"
+  end_step "$1"
 }
 
-step_log() { printf '%s\n' "$STATE/log/$(basename -- "$0")-$1.log"; }
+# begin_step NAME COMMAND…: starts the command and returns at once; end_step or require_step waits for it.
+begin_step() {
+  local name=$1 log
+  shift
+  log=$(step_log "$name")
+  : >"$log"
+  # A job of its own process group ends as a whole on Ctrl-C; the lock's descriptor 9 stays with this shell.
+  set -m
+  ("$@") >"$log" 2>&1 </dev/null 9>&- &
+  STEP_PID[$name]=$!
+  set +m
+  STEP_BEGAN[$name]=$SECONDS
+  STEP_DUE[$name]=$((SECONDS + STEP_QUIET_SECONDS))
+}
 
-# In place on a terminal, as a new line every ten seconds elsewhere.
-show_progress() {
-  local name=$1 began=$2 shown=-1 elapsed every=10
-  if [[ -t 2 ]]; then every=1; fi
-  while kill -0 "$STEP_PID" 2>/dev/null; do
-    elapsed=$((SECONDS - began))
-    if ((elapsed >= STEP_QUIET_SECONDS && (shown < 0 || elapsed >= shown + every))); then
-      shown=$elapsed
-      if [[ -t 2 ]]; then printf '\r\033[K' >&2; fi
-      printf '==> %s … %d s  (log: %s)' "$name" "$elapsed" "$(step_log "$name")" >&2
-      if [[ ! -t 2 ]]; then printf '\n' >&2; fi
-    fi
-    sleep 0.05
+# require_step NAME HINT: waits for a step, if it was begun; ends the tool if it failed, saying HINT.
+require_step() {
+  if [[ -z ${STEP_BEGAN[$1]-} ]]; then return 0; fi
+  end_step "$1"
+  if ((STEP_STATUS != 0)); then
+    say "$1 failed (exit status $STEP_STATUS). The end of $(step_log "$1"):"
+    tail -n 20 -- "$(step_log "$1")" | sed 's/^/    /' >&2
+    say "$2"
+    exit 1
+  fi
+}
+
+# end_step NAME: waits for a step, showing all that run.
+end_step() {
+  local pause=0.05 began=$SECONDS
+  collect_steps
+  while [[ -n ${STEP_PID[$1]-} ]]; do
+    show_steps
+    if ((SECONDS > began + STEP_QUIET_SECONDS)); then pause=0.3; fi
+    sleep "$pause"
+    collect_steps
+  done
+  erase_steps
+  STEP_STATUS=${STEP_ENDED[$1]}
+}
+
+collect_steps() {
+  local name status
+  for name in "${!STEP_PID[@]}"; do
+    if kill -0 "${STEP_PID[$name]}" 2>/dev/null; then continue; fi
+    status=0
+    wait "${STEP_PID[$name]}" || status=$?
+    unset "STEP_PID[$name]"
+    STEP_ENDED[$name]=$status
+    show_end "$name" "$status"
   done
 }
 
-show_end() {
-  local name=$1 elapsed=$((SECONDS - $2)) word="done"
-  if ((elapsed < STEP_QUIET_SECONDS)); then return 0; fi
-  if ((STEP_STATUS != 0)); then word="not done"; fi
-  if [[ -t 2 ]]; then printf '\r\033[K' >&2; fi
-  say "==> $name: $word after $elapsed s"
+step_log() { printf '%s\n' "$STATE/log/setup-$1.log"; }
+
+# In place on a terminal, as new lines every ten seconds elsewhere.
+show_steps() {
+  local name columns=''
+  local -a due=()
+  for name in "${!STEP_PID[@]}"; do
+    if ((SECONDS >= STEP_DUE[$name])); then due+=("$name"); fi
+  done
+  if ((${#due[@]} == 0)); then return 0; fi
+  if [[ -t 2 ]]; then
+    erase_steps
+    due=("${!STEP_PID[@]}")
+    columns=$(stty size <&2 2>/dev/null) || true
+  fi
+  for name in "${due[@]}"; do show_step "$name" "${columns##* }"; done
 }
 
-# For a trap: ends the running step with all its children, then the tool.
-end_on_signal() {
-  trap '' INT TERM
-  if [[ -n $STEP_PID ]]; then
-    kill -TERM -- "-$STEP_PID" 2>/dev/null || true
-    wait "$STEP_PID" 2>/dev/null || true
+# show_step NAME COLUMNS: its time, its log and the last line of that. COLUMNS is empty without a terminal.
+show_step() {
+  local elapsed=$((SECONDS - STEP_BEGAN[$1])) every=10 line
+  if ((elapsed < STEP_QUIET_SECONDS)); then return 0; fi
+  line="==> $1 … $elapsed s  (log: $(step_log "$1"))$(last_line "$(step_log "$1")")"
+  if [[ -t 2 ]]; then
+    every=1
+    line=${line:0:${2:-80}-1}
+    DRAWN_LINES=$((DRAWN_LINES + 1))
   fi
+  printf '%s\n' "$line" >&2
+  STEP_DUE[$1]=$((SECONDS + every))
+}
+
+# Programs draw their own progress, with carriage returns and escape sequences.
+last_line() {
+  local line
+  read -r line < <(tail -c 1000 -- "$1" | tr '\r' '\n' | grep -a '[^[:space:]]' | tail -n 1) || return 0
+  line=${line//[^[:print:]]/}
+  printf ': %s' "${line:0:100}"
+}
+
+erase_steps() {
+  if ((DRAWN_LINES > 0)); then printf '\033[%dA\r\033[J' "$DRAWN_LINES" >&2; fi
+  DRAWN_LINES=0
+}
+
+show_end() {
+  local elapsed=$((SECONDS - STEP_BEGAN[$1])) outcome="done"
+  if ((elapsed < STEP_QUIET_SECONDS)); then return 0; fi
+  if (($2 != 0)); then outcome="failed"; fi
+  say "==> $1: $outcome after $elapsed s"
+}
+
+# Ends the running steps with all their children.
+end_steps() {
+  local pid
+  for pid in "${STEP_PID[@]}"; do kill -TERM -- "-$pid" 2>/dev/null || true; done
+  for pid in "${STEP_PID[@]}"; do wait "$pid" 2>/dev/null || true; done
+  STEP_PID=()
+}
+
+# For a trap: ends the running steps, then the tool.
+end_on_signal() {
+  trap '' INT TERM HUP
+  end_steps
   say ""
   say "Interrupted. Run the same command again: it goes on from here."
   exit 130
