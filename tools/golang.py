@@ -31,6 +31,13 @@ GO_SETTINGS = {
     "GOWORK": "off",
     "CGO_ENABLED": "0",
 }
+# No debugging information: the linker would strip it again.
+BUILD = ("build", "-v", "-trimpath", "-gcflags=all=-dwarf=false")
+
+MEMINFO = Path(os.environ.get("SWARM_SITE_MEMINFO") or "/proc/meminfo")
+CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+MEMORY_WITHOUT_COLLECTION = 2 * 2**30
+"""Bytes a processor, of two at least, with which Go's compiler and linker need no garbage collection."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,7 @@ class _Build:
         self._say(f"building {self.program.title}")
         binary = self.work / "binary"
         product: list[str | Path] = ["-ldflags", self.program.linker_flags, "-o", binary, self.program.package]
-        if not self._succeeds([go, "-C", self.work, "build", "-v", "-trimpath", *product], GO_SETTINGS | own):
+        if not self._succeeds([go, "-C", self.work, *BUILD, *product], GO_SETTINGS | memory_settings() | own):
             self._say(f"building {self.program.title.split()[0]} failed")
             self._end("check 'go env GOPROXY' and that 4 GB of disk are free", ": it goes on where it stopped")
         self.program.binary.parent.mkdir(parents=True, exist_ok=True)
@@ -191,6 +198,28 @@ def new_enough(go: str) -> bool:
     return version is not None and tuple(int(number or 0) for number in version.groups()) >= tuple(
         map(int, GO_NEEDED.split("."))
     )
+
+
+def memory_settings() -> dict[str, str]:
+    """Return Go's variables for a build without garbage collection, if there is enough memory and GOGC is not set.
+
+    The build is a fifth faster then; the linker needs 2 GB at most.
+    """
+    processors = max(len(os.sched_getaffinity(0)), 2)
+    if "GOGC" in os.environ or available_memory() < processors * MEMORY_WITHOUT_COLLECTION:
+        return {}
+    return {"GOGC": "off"}
+
+
+def available_memory() -> int:
+    """Return the bytes that are available on this machine, or this container's limit, if that is less."""
+    available = re.search(r"^MemAvailable: *(\d+) kB$", MEMINFO.read_text(), re.MULTILINE)
+    limits = [int(available[1]) * 1024 if available else 0]
+    for file in CONTAINER_LIMITS:
+        # The file of the other version of cgroups, or "max": no limit.
+        with contextlib.suppress(OSError, ValueError):
+            limits.append(int(file.read_text()))
+    return min(limits)
 
 
 def end_on_signals() -> None:

@@ -19,6 +19,7 @@ SECONDS = 60
 GO = """#!/bin/sh
 if [ "$1" = env ]; then echo "${GO_VERSION:-go1.99.0}"; exit; fi
 echo build >>"$GO_LOG"
+echo "${GOGC-}" >"$GO_LOG.settings"
 while [ "$1" != -o ]; do shift; done
 printf half >"$2"
 if [ -n "${GO_FAILS-}" ]; then echo "the compiler's own words"; exit 1; fi
@@ -154,6 +155,18 @@ def test_a_failed_build_is_told_once_and_leaves_nothing(installer: Installer) ->
     assert said.splitlines()[-1].endswith("then run this again: it goes on where it stopped")
     assert installer.run()[0] == 0
     assert installer.binaries() == ["whole"]
+
+
+def test_a_build_collects_no_garbage_where_the_memory_is_plenty(installer: Installer) -> None:
+    processors = max(len(os.sched_getaffinity(0)), 2)
+    meminfo = installer.folder / "meminfo"
+    settings = []
+    for megabytes, more in ((2048, {}), (2047, {}), (9999, {"GOGC": "200"})):
+        meminfo.write_text(f"MemTotal: 1 kB\nMemAvailable:   {processors * megabytes * 1024} kB\n")
+        shutil.rmtree(installer.cache, ignore_errors=True)
+        installer.run(SWARM_SITE_MEMINFO=str(meminfo), **more)
+        settings.append((installer.folder / "go.log.settings").read_text())
+    assert settings == ["off\n", "\n", "200\n"]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
