@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+MODULES = {"docker": "docker_plugin"}
+"""Plugins whose module has another name: `docker` is the Docker SDK's."""
+
 
 def main() -> None:
     """Makes the stubs importable without what stands around them, and runs the plugin."""
@@ -20,7 +23,8 @@ def main() -> None:
             package = ModuleType(name)
             package.__path__ = [str(folder.joinpath(*name.split(".")[1:]))]
             sys.modules[name] = package
-    runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+    name = sys.argv.pop(1)
+    runpy.run_module(MODULES.get(name, name), run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
