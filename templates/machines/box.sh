@@ -64,7 +64,7 @@ own_box() {
   take_lock "$boxes/$name.lock" 1500
   if [[ -e $file ]]; then return 0; fi
   recipe templates/images/node templates/images/machine
-  RECIPE=$WORK/recipe bash templates/images/ensure.sh 9>&-
+  RECIPE=$WORK/recipe .venv/bin/python -m tools.images 9>&-
   say "making a disk of $IMAGE (log: $LOG)"
   rm -rf "$folder"
   mkdir "$folder"

@@ -22,11 +22,12 @@ label() { echo "swarm-site.test-hosts=$1"; }
 network() { echo "test-hosts-${1//[.\/]/-}"; }
 
 make() {
-  local folder=$1 cidr=$2 image job
+  local folder cidr=$2 image job
   local -a jobs=()
+  folder=$(realpath -- "$1")
   shift 2
   image=localhost/site/test-host:$(cat "$ROOT"/tests/e2e/host/* | sha256sum | cut -c 1-12)
-  IMAGE=$image RECIPE=$ROOT/tests/e2e/host LOG=$folder/image.log bash "$ROOT/templates/images/ensure.sh"
+  (cd "$ROOT" && IMAGE=$image RECIPE=tests/e2e/host LOG=$folder/image.log .venv/bin/python -m tools.images)
   docker network create --subnet "$cidr" --label "$(label "$cidr")" "$(network "$cidr")" >/dev/null
   while (($# > 0)); do
     (make_one "$folder" "$cidr" "$image" "$1" "$2" "$3") >"$folder/$1.log" 2>&1 &

@@ -1,5 +1,6 @@
-"""`templates/images/ensure.sh` on the real Docker: every way to an image, and what is left when none works."""
+"""`tools.images` on the real Docker: every way to an image, and what is left when none works."""
 
+import contextlib
 import gzip
 import hashlib
 import http.server
@@ -10,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tarfile
 import threading
 import uuid
@@ -22,12 +24,11 @@ import pytest
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "templates/images/ensure.sh"
 NGINX_RECIPE = "templates/images/nginx"
 
 
 def docker(*arguments: str) -> str:
-    """What a docker command answers; an error shows its words."""
+    """What a docker command answers; an error shows its output."""
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr}"
     return done.stdout.strip()
@@ -73,7 +74,7 @@ class Maker:
             **inputs,
         }
         return subprocess.Popen(
-            ["bash", str(SCRIPT)],
+            [sys.executable, "-m", "tools.images"],
             cwd=ROOT,
             env=environment,
             text=True,
@@ -99,10 +100,20 @@ class Maker:
         return [
             *[str(path) for path in (self.cache / "work").glob("*")],
             *[str(path) for path in (self.cache / "images").glob("*") if path != self.archive],
-            *docker("ps", "--all", "--quiet", "--filter", f"name=site-base-{self.name}").split(),
+            *docker("ps", "--all", "--quiet", "--filter", label).split(),
             *docker("images", "--quiet", f"localhost/site/base:{self.name}").split(),
             *docker("images", "--quiet", "--filter", "dangling=true", "--filter", label).split(),
         ]
+
+    def processes(self) -> list[str]:
+        """Programs that a run started and that still run: they all know its work folder."""
+        mark = str(self.cache / "work").encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if mark in (process / "environ").read_bytes():
+                    found.append((process / "cmdline").read_text().replace("\0", " "))
+        return found
 
     def forget(self) -> None:
         if identity(self.image):
@@ -146,11 +157,11 @@ def recipe(folder: Path, dockerfile: str = "ARG BASE\nFROM ${BASE}\nCMD true\n")
 # --- the nginx image
 
 
-def test_the_nginx_image_has_at_most_15_megabytes(nginx: Maker) -> None:
+def test_the_nginx_image_takes_at_most_15_megabytes(nginx: Maker) -> None:
     assert int(docker("image", "inspect", "--format", "{{.Size}}", nginx.image)) <= 15_000_000
 
 
-def test_the_nginx_image_passes_its_own_test_and_can_do_what_proxies_and_backends_need(nginx: Maker) -> None:
+def test_the_nginx_image_accepts_what_proxies_and_backends_configure(nginx: Maker) -> None:
     configuration = """
         events {}
         http {
@@ -172,21 +183,21 @@ def test_the_nginx_image_passes_its_own_test_and_can_do_what_proxies_and_backend
     docker("run", "--rm", nginx.image, "nginx", "-V")
 
 
-def test_the_nginx_image_serves_answers_its_health_check_logs_and_stops_gracefully(nginx: Maker) -> None:
+def test_the_nginx_image_serves_passes_its_health_check_logs_and_stops_gracefully(nginx: Maker) -> None:
     container = docker("run", "--detach", nginx.image)
     try:
         check = "until wget -q -O /dev/null http://127.0.0.1/; do :; done"
         docker("exec", container, "timeout", "20", "sh", "-c", check)
         docker("stop", "--time", "20", container)
         assert docker("inspect", "--format", "{{.State.ExitCode}}", container) == "0"
-        words = subprocess.run(["docker", "logs", container], capture_output=True, text=True)
-        assert '"GET / HTTP/1.1" 200' in words.stdout
-        assert "gracefully shutting down" in words.stderr
+        logs = subprocess.run(["docker", "logs", container], capture_output=True, text=True)
+        assert '"GET / HTTP/1.1" 200' in logs.stdout
+        assert "gracefully shutting down" in logs.stderr
     finally:
         docker("rm", "--force", container)
 
 
-def test_a_container_of_the_nginx_image_can_run_true_and_its_workers_are_not_root(nginx: Maker) -> None:
+def test_the_nginx_image_has_true_and_a_user_for_its_workers(nginx: Maker) -> None:
     docker("run", "--rm", nginx.image, "true")
     assert "nginx:x:101:" in docker("run", "--rm", nginx.image, "cat", "/etc/passwd")
 
@@ -194,34 +205,34 @@ def test_a_container_of_the_nginx_image_can_run_true_and_its_workers_are_not_roo
 # --- the order
 
 
-def test_an_image_that_is_there_is_not_made_again_and_says_nothing(nginx: Maker) -> None:
+def test_an_image_that_exists_is_kept_in_silence(nginx: Maker) -> None:
     before = identity(nginx.image)
     assert nginx.make(RECIPE=NGINX_RECIPE, KEEP_ARCHIVE="1") == ""
     assert identity(nginx.image) == before
     assert nginx.leftovers() == []
 
 
-def test_an_image_that_docker_lost_comes_back_from_its_archive_as_the_same_image(nginx: Maker) -> None:
+def test_an_image_that_docker_lost_is_loaded_from_the_cache(nginx: Maker) -> None:
     before = identity(nginx.image)
     docker("rmi", nginx.image)
     output = nginx.make(RECIPE=NGINX_RECIPE, KEEP_ARCHIVE="1")
-    assert "loading its archive from the cache" in output
+    assert f"loading {nginx.archive}" in output
     assert "building" not in output
     assert identity(nginx.image) == before
 
 
-def test_a_broken_archive_in_the_cache_is_named_and_nothing_else_gets_its_name(maker: Maker) -> None:
+def test_a_broken_archive_in_the_cache_fails_the_run(maker: Maker) -> None:
     maker.archive.parent.mkdir(parents=True)
     maker.archive.write_text("no archive")
     done = maker.run(RECIPE=NGINX_RECIPE)
     assert done.returncode == 1
-    assert f"The archive {maker.archive} does not load as {maker.image}: " in done.stderr
+    assert f"The archive {maker.archive} is not one of {maker.image}: loading {maker.archive}: " in done.stderr
     assert "What to do: remove that file, then run again." in done.stderr
     assert identity(maker.image) is None
 
 
 @pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.zst"])
-def test_an_archive_that_is_named_after_the_source_is_found(maker: Maker, small: str, ending: str) -> None:
+def test_an_archive_named_after_the_source_is_loaded(maker: Maker, small: str, ending: str) -> None:
     before = identity(small)
     maker.archives.mkdir()
     plain = maker.archives / (re.sub("[/:]", "_", small) + ".tar")
@@ -239,7 +250,7 @@ def test_an_archive_that_is_named_after_the_source_is_found(maker: Maker, small:
     assert maker.leftovers() == []
 
 
-def test_an_archive_for_another_kind_of_machine_is_refused_with_what_to_do(maker: Maker, small: str) -> None:
+def test_an_archive_for_another_architecture_is_refused(maker: Maker, small: str) -> None:
     maker.archives.mkdir()
     unpacked = maker.folder / "unpacked"
     archive = maker.archives / (re.sub("[/:]", "_", small) + ".tar")
@@ -256,10 +267,12 @@ def test_an_archive_for_another_kind_of_machine_is_refused_with_what_to_do(maker
     docker("rmi", small)
     done = maker.run(SOURCE=small, MIRROR="127.0.0.1:9")
     assert done.returncode == 1
-    assert "it is for linux/s390x, and this machine is linux/" in done.stderr
+    assert f"  - loading {archive}: it is for linux/s390x, and this machine is linux/" in done.stderr
+    assert "(docker pull --platform linux/" in done.stderr
+    assert identity(small) is None
 
 
-def test_a_source_in_the_local_docker_is_taken(maker: Maker, small: str) -> None:
+def test_a_source_in_the_local_docker_is_used(maker: Maker, small: str) -> None:
     assert "pulling" not in maker.make(SOURCE=small)
     assert identity(maker.image) == identity(small)
 
@@ -341,7 +354,7 @@ def registry(nginx: Maker) -> Iterator[Registry]:
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """The address of a registry that takes connections and never says a word."""
+    """The address of a registry that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
@@ -354,7 +367,7 @@ def silent() -> Iterator[str]:
         ("someone/thing:1.2", "hub/someone/thing"),
     ],
 )
-def test_the_mirror_is_asked_for_what_is_of_docker_hub(
+def test_the_mirror_is_asked_for_an_image_of_docker_hub(
     maker: Maker, nginx: Maker, registry: Registry, source: str, asked: str
 ) -> None:
     output = maker.make(SOURCE=source, MIRROR=f"{registry.address}/hub/")
@@ -363,7 +376,7 @@ def test_the_mirror_is_asked_for_what_is_of_docker_hub(
     docker("rmi", f"{registry.address}/{asked}:1.2")
 
 
-def test_the_mirror_is_not_asked_for_what_is_of_another_registry(
+def test_the_mirror_is_not_asked_for_an_image_of_another_registry(
     maker: Maker, nginx: Maker, registry: Registry
 ) -> None:
     source = f"{registry.address}/team/thing:1.2"
@@ -377,43 +390,47 @@ def test_when_nothing_works_one_message_says_what_was_tried_and_what_to_do(maker
     source = "registry.invalid/team/thing:1.2"
     done = maker.run(SOURCE=source)
     assert done.returncode == 1
-    message = done.stderr[done.stderr.index("There is no image") :]
-    assert message.startswith(f"There is no image {maker.image}, and none could be made. Tried:\n")
-    assert (
-        f"  - archive {maker.archives}/registry.invalid_team_thing_1.2.tar (or .tar.gz, .tar.zst): not there" in message
-    )
-    assert f"  - docker pull {source}: Error response from daemon: " in message
+    message = done.stderr[done.stderr.index("Can't get") :]
+    assert message.startswith(f"Can't get the image {maker.image}. Tried:\n")
+    archive = f"{maker.archives}/registry.invalid_team_thing_1.2.tar"
+    assert f"  - loading {archive} (or .tar.gz, .tar.zst): no such file\n" in message
+    assert re.search(f"  - pulling {source}: .*registry.invalid", message)
     assert f"    docker save --output registry.invalid_team_thing_1.2.tar {source}\n" in message
-    assert f"put the file into {maker.archives}/ here, then run again." in message
+    assert message.endswith(f"copy that file into {maker.archives}/ here, then run again.\n")
     assert maker.leftovers() == []
 
 
-def test_a_registry_that_never_answers_is_left_after_ten_seconds(maker: Maker, silent: str) -> None:
+def test_a_silent_registry_is_left_after_ten_seconds(maker: Maker, silent: str) -> None:
     done = maker.run(SOURCE=f"{silent}/thing:1.2")
     assert done.returncode == 1
-    assert f"  - docker pull {silent}/thing:1.2: no answer within 10 s\n" in done.stderr
+    assert f"  - pulling {silent}/thing:1.2: no answer within 10 s\n" in done.stderr
     assert maker.leftovers() == []
 
 
 # --- recipes
 
 
-def test_a_base_that_is_an_image_gets_the_packages_in_a_container(maker: Maker, tmp_path: Path) -> None:
-    """The same recipe where Debian's image can be had: here it stands in for one, as an archive."""
+def test_the_packages_are_installed_on_an_image_of_debian(maker: Maker, tmp_path: Path) -> None:
+    """The same recipe where Debian's image is available: here another base stands in for it, as an archive."""
     donor = Maker(folder=tmp_path / "donor")
     donor.folder.mkdir()
     had = identity("debian:bookworm-slim")
     try:
-        donor.make(RECIPE=recipe(tmp_path / "recipe"))
+        telling = """'APT::Update::Pre-Invoke { "echo base sees $no_proxy"; };' >/etc/apt/apt.conf.d/telling"""
+        donor.make(RECIPE=recipe(tmp_path / "donors", f"ARG BASE\nFROM ${{BASE}}\nRUN echo {telling}\n"))
         docker("tag", donor.image, "debian:bookworm-slim")
         maker.archives.mkdir()
         docker("save", "--output", str(maker.archives / "debian_bookworm-slim.tar"), "debian:bookworm-slim")
+        recipe(tmp_path / "recipe", "ARG BASE\nFROM ${BASE}\nRUN echo recipe sees $no_proxy\nCMD true\n")
         (tmp_path / "recipe/packages").write_text("busybox-static\nnetcat-openbsd\n")
         (tmp_path / "recipe/unwanted").write_text("/usr/share/doc\n\n")
-        output = maker.make(RECIPE=str(tmp_path / "recipe"))
+        output = maker.make(RECIPE=str(tmp_path / "recipe"), no_proxy="proxied.invalid")
         assert "installing packages on debian:bookworm-slim" in output
-        probe = "test -x /bin/nc.openbsd && test ! -e /usr/share/doc && test ! -s /etc/machine-id && test ! -e /recipe"
+        probe = "test -x /bin/nc.openbsd && test ! -e /usr/share/doc && test ! -s /etc/machine-id && test ! -e /build"
         docker("run", "--rm", maker.image, "sh", "-c", probe)
+        log = (maker.folder / "logs/image.log").read_text().splitlines()
+        assert {"base sees proxied.invalid", "recipe sees proxied.invalid"} <= set(log)
+        assert "proxied.invalid" not in docker("image", "inspect", maker.image)
         assert maker.leftovers() == []
     finally:
         donor.forget()
@@ -424,25 +441,25 @@ def test_a_base_that_is_an_image_gets_the_packages_in_a_container(maker: Maker, 
 
 
 def test_a_recipe_that_does_not_build_shows_the_end_of_the_log(maker: Maker, tmp_path: Path) -> None:
-    broken = recipe(tmp_path / "recipe", "ARG BASE\nFROM ${BASE}\nRUN echo these are the words && false\n")
+    broken = recipe(tmp_path / "recipe", "ARG BASE\nFROM ${BASE}\nRUN echo this is the output && false\n")
     done = maker.run(RECIPE=broken)
     assert done.returncode == 1
-    assert "  | these are the words\n" in done.stderr
+    assert "  | this is the output\n" in done.stderr
     assert f"docker build of {broken} failed.\nWhat to do: " in done.stderr
     assert maker.leftovers() == []
 
 
-def until_it_says(process: subprocess.Popen[str], *steps: str) -> None:
-    """Reads what a run says, up to the first of these steps."""
+def until_step(process: subprocess.Popen[str], *steps: str) -> None:
+    """Reads a run's output, up to the first of these steps."""
     assert process.stdout
     for line in process.stdout:
         if any(step in line for step in steps):
             return
-    pytest.fail(f"the run ended before it said one of {steps}")
+    pytest.fail(f"the run ended before one of {steps}")
 
 
-def until_the_log_has(log: Path, process: subprocess.Popen[str], words: str) -> None:
-    """Reads a run's log as it grows, until the words are there or the run has ended."""
+def until_logged(log: Path, process: subprocess.Popen[str], text: str) -> None:
+    """Reads a run's log as it grows, until it has the text or the run has ended."""
     with subprocess.Popen(
         ["tail", f"--pid={process.pid}", "--lines=+1", "--follow=name", str(log)],
         stdout=subprocess.PIPE,
@@ -450,27 +467,30 @@ def until_the_log_has(log: Path, process: subprocess.Popen[str], words: str) -> 
         text=True,
     ) as tail:
         assert tail.stdout
-        found = any(words in line for line in tail.stdout)
+        found = any(text in line for line in tail.stdout)
         tail.terminate()
-    assert found, f"the run ended before its log had {words!r}"
+    assert found, f"the run ended before its log had {text!r}"
 
 
 # The two ways to a base; which one is taken depends on the registries in reach.
 BASE = ("unpacking Debian packages", "installing packages on")
 
 
-@pytest.mark.parametrize("steps", [BASE, ("building",)])
-def test_a_run_that_is_told_to_end_half_way_leaves_nothing_and_can_be_run_again(
-    maker: Maker, tmp_path: Path, steps: tuple[str, ...]
+@pytest.mark.parametrize(
+    ("steps", "signum"), [(BASE, signal.SIGINT), (BASE, signal.SIGHUP), (("building",), signal.SIGTERM)]
+)
+def test_an_interrupted_run_leaves_nothing_and_can_be_run_again(
+    maker: Maker, tmp_path: Path, steps: tuple[str, ...], signum: signal.Signals
 ) -> None:
     slow = recipe(tmp_path / "recipe", "ARG BASE\nFROM ${BASE}\nRUN echo now && sleep 600\n")
     process = maker.start(RECIPE=slow, KEEP_ARCHIVE="1")
-    until_it_says(process, *steps)
+    until_step(process, *steps)
     if steps == ("building",):
-        until_the_log_has(maker.folder / "logs/image.log", process, "echo now")
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)  # and its pipes are closed: no child holds them
-    assert process.returncode == 143
+        until_logged(maker.folder / "logs/image.log", process, "echo now")
+    process.send_signal(signum)
+    _, errors = process.communicate(timeout=60)  # and its pipes are closed: no child holds them
+    assert (process.returncode, errors) == (128 + signum, "")
+    assert maker.processes() == []
     assert maker.leftovers() == []
     assert not maker.archive.exists()
     assert identity(maker.image) is None
@@ -479,9 +499,12 @@ def test_a_run_that_is_told_to_end_half_way_leaves_nothing_and_can_be_run_again(
     assert maker.leftovers() == []
 
 
-def test_a_run_after_one_that_was_killed_clears_up_behind_it(maker: Maker, tmp_path: Path) -> None:
-    process = maker.start(RECIPE=recipe(tmp_path / "recipe"))
-    until_it_says(process, *BASE)
+@pytest.mark.parametrize("steps", [BASE, ("building",)])
+def test_the_run_after_a_killed_one_cleans_up_after_it(maker: Maker, tmp_path: Path, steps: tuple[str, ...]) -> None:
+    slow = recipe(tmp_path / "recipe", "ARG BASE\nFROM ${BASE}\nRUN echo now && sleep 600\n")
+    process = maker.start(RECIPE=slow)
+    until_step(process, *steps)
+    until_logged(maker.folder / "logs/image.log", process, "echo now" if steps == ("building",) else "I: ")
     process.kill()
     process.communicate()
     assert maker.leftovers() != []
@@ -489,10 +512,25 @@ def test_a_run_after_one_that_was_killed_clears_up_behind_it(maker: Maker, tmp_p
     assert maker.leftovers() == []
 
 
-# --- two at once, and a Docker that is not there
+def test_mmdebstrap_ends_when_its_run_is_killed(maker: Maker, tmp_path: Path) -> None:
+    if identity("debian:bookworm-slim"):
+        pytest.skip("the local Docker has an image of Debian, so mmdebstrap is not run")
+    process = maker.start(RECIPE=recipe(tmp_path / "recipe"))
+    until_step(process, "unpacking Debian packages")
+    until_logged(maker.folder / "logs/image.log", process, "I: ")
+    assert any("mmdebstrap" in program for program in maker.processes())
+    process.kill()
+    process.communicate()
+    # Whoever gets the lock has outlived the run's children.
+    subprocess.run(["flock", "--timeout", "20", str(maker.cache / "locks" / maker.name), "true"], check=True)
+    assert maker.processes() == []
+    assert str(maker.cache) not in Path("/proc/mounts").read_text()
 
 
-def test_the_same_image_is_made_by_one_run_at_a_time(maker: Maker, small: str) -> None:
+# --- two at once, and what a user gets wrong
+
+
+def test_one_run_at_a_time_makes_an_image(maker: Maker, small: str) -> None:
     (maker.cache / "locks").mkdir(parents=True)
     with subprocess.Popen(
         ["flock", str(maker.cache / "locks" / maker.name), "sh", "-c", "echo locked; read line"],
@@ -505,7 +543,7 @@ def test_the_same_image_is_made_by_one_run_at_a_time(maker: Maker, small: str) -
         assert holder.stdout.readline() == "locked\n"
         process = maker.start(SOURCE=small)
         assert process.stdout
-        assert "another run makes this image; waiting for it" in process.stdout.readline()
+        assert "waiting: another run is making this image" in process.stdout.readline()
         assert identity(maker.image) is None
         holder.stdin.write("\n")
         holder.stdin.flush()
@@ -514,8 +552,29 @@ def test_the_same_image_is_made_by_one_run_at_a_time(maker: Maker, small: str) -
     assert identity(maker.image) == identity(small)
 
 
-def test_a_docker_that_does_not_answer_is_said_in_a_sentence(maker: Maker) -> None:
+def test_a_docker_that_does_not_answer_is_one_message(maker: Maker) -> None:
     done = maker.run(SOURCE="thing:1.2", DOCKER_HOST="unix:///nonexistent.sock")
     assert done.returncode == 1
-    assert done.stderr.startswith("Docker does not answer on this machine: ")
-    assert "What to do: start it" in done.stderr
+    reason, advice = done.stderr.splitlines()
+    place = "unix:///nonexistent.sock"
+    assert reason == f"Docker does not answer on this machine: {place}: No such file or directory"
+    assert advice.startswith("What to do: start it")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"IMAGE": ""}, "IMAGE must be set"),
+        (
+            {"IMAGE": "Not a name"},
+            "Can't get the image Not a name: no such image: Not a name: invalid reference format",
+        ),
+        ({"LOG": "/proc/nowhere/image.log"}, "Can't get the image "),
+        ({"XDG_CACHE_HOME": "/dev/null"}, "Not a directory"),
+        ({"RECIPE": "no-recipe", "MIRROR": "127.0.0.1:9"}, "  - unpacking Debian packages: No such file or directory"),
+    ],
+)
+def test_a_wrong_input_is_a_message_without_a_traceback(maker: Maker, inputs: dict[str, str], message: str) -> None:
+    done = maker.run(**inputs)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert message in done.stderr

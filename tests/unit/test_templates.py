@@ -92,10 +92,11 @@ WHOLE = [
 """Scripts that are run, of each provider where they differ; what they include is checked as a part of them."""
 
 RECIPE_SCRIPTS = [
-    *("images/nginx/collect", "images/node/finish"),
+    *("images/base/install", "images/base/trim", "images/nginx/collect", "images/node/finish"),
     *("images/machine/finish-machine", "images/machine/provision"),
 ]
 RECIPE_DATA = {
+    "images/base/Dockerfile",
     "images/machine/Dockerfile",
     "images/machine/files/etc/initramfs-tools/conf.d/node.conf",
     "images/machine/files/etc/initramfs-tools/modules",
@@ -209,7 +210,7 @@ def test_a_script_of_a_recipe_stops_at_its_first_error(name: str) -> None:
 def test_no_script_turns_a_failure_into_a_success_without_a_word() -> None:
     """`|| true` stands only where what failed does not matter, or is in a log; each place is known here."""
     known = {
-        # Nothing to end: ssh's shared connection, the child of a run that ends.
+        # Nothing to end: ssh's shared connection.
         ("machines/docker.sh", 'ssh -F "$folder/ssh_config" -O exit'),
         ("machines/libvirt.sh", 'ssh -F "$folder/ssh_config" -O exit'),
         ("machines/virtualbox.sh", 'ssh -F "$folder/ssh_config" -O exit'),
@@ -226,12 +227,6 @@ def test_no_script_turns_a_failure_into_a_success_without_a_word() -> None:
         # Docker takes it away itself; what stays is asked for again.
         ("machines/ssh.sh", "words=$(xargs docker rm -fv"),
         ("machines/sweep.sh", 'ssh -O exit -o ControlPath="$socket"'),
-        ("images/ensure.sh", "kill "),
-        ("images/ensure.sh", "wait "),
-        # No line found is an answer.
-        ("images/ensure.sh", "grep -v '^[[:space:]]*$'"),
-        ("images/ensure.sh", "own_sources"),
-        ("images/ensure.sh", 'kill -- "-$child"'),
         # What did not arrive is told by its hash.
         ("content/release.sh", 'tar -c -C "$FOLDER"'),
         ("swarm/running.sh", "grep -vxF"),

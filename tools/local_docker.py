@@ -1,0 +1,170 @@
+"""This machine's Docker, for `tools.images`: bounded requests, their output in a log, failures with a reason."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+import docker
+from docker.errors import APIError, DockerException, ImageNotFound
+from docker.utils import parse_repository_tag
+from urllib3.exceptions import HTTPError
+
+from tools.stack import ToolError
+
+CONNECT_SECONDS = 20
+ANSWER_SECONDS = 10
+PULL_SECONDS = 900
+REQUEST_SECONDS = 900
+"""How long Docker may work on any other request before its first byte."""
+PROXIES = ("http_proxy", "https_proxy", "no_proxy")
+
+
+class UnavailableError(Exception):
+    """A way to an image failed; the text is the reason."""
+
+
+FAILURES = (UnavailableError, DockerException, HTTPError, OSError)
+"""What a way to an image may raise; `explain` has the reason."""
+
+
+def reason(output: str) -> str:
+    """The line that says why a command failed: apt's first error, else the last line."""
+    lines = [line.rstrip()[:400] for line in output.splitlines() if line.strip()]
+    return next((line for line in lines if line.startswith("E: ")), lines[-1] if lines else "no output")
+
+
+def explain(error: BaseException) -> str:
+    """What Docker answered, or what kept it from answering."""
+    if isinstance(error, APIError) and error.explanation:
+        return str(error.explanation).strip()
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, UnavailableError) or getattr(cause, "strerror", None):
+            return getattr(cause, "strerror", None) or str(cause)
+        cause = cause.__context__
+    return str(error)
+
+
+def event_text(event: Mapping[str, Any]) -> str:
+    """An event of Docker's as text for a log, without colours; empty for a progress bar."""
+    if "status" in event and not event.get("progressDetail"):
+        return f"{event.get('id', '')}: {event['status']}\n".removeprefix(": ")
+    return f"{event['error']}\n" if "error" in event else re.sub(r"\x1b\[\d*m", "", event.get("stream", ""))
+
+
+@contextlib.contextmanager
+def deadline(seconds: int, message: str) -> Iterator[None]:
+    """Raises UnavailableError in the middle of what the main thread does, after some seconds."""
+
+    def ring(*_: object) -> NoReturn:
+        raise UnavailableError(message)
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+class LocalDocker:
+    """This machine's Docker, with the output of its work in a log. Methods raise one of FAILURES.
+
+    Raises:
+        ToolError: it does not answer.
+    """
+
+    def __init__(self, output: IO[str]) -> None:
+        self.output = output
+        try:
+            with deadline(CONNECT_SECONDS, f"no answer within {CONNECT_SECONDS} s"):
+                self.client = docker.from_env(timeout=REQUEST_SECONDS)
+        except FAILURES as error:
+            place = os.environ.get("DOCKER_HOST", "its socket")
+            advice = "What to do: start it (systemctl start docker, or as this machine starts it), then run again."
+            raise ToolError(f"Docker does not answer on this machine: {place}: {explain(error)}\n{advice}") from None
+
+    @property
+    def folder(self) -> Path:
+        """Where it stores images; not necessarily in sight of this process."""
+        return Path(self.client.info()["DockerRootDir"])
+
+    def has(self, reference: str) -> bool:
+        """Whether it has an image."""
+        with contextlib.suppress(ImageNotFound):
+            return bool(self.client.images.get(reference))
+        return False
+
+    def tag(self, found: str, reference: str) -> None:
+        """Give an image one more name."""
+        self.client.images.get(found).tag(*parse_repository_tag(reference))
+
+    def load(self, file: Path, wanted: str) -> str:
+        """Load an archive; return the wanted name if an image in it has that, else the last one's id."""
+        with file.open("rb") as archive:
+            images = self.client.images.load(archive)
+        if not images:
+            raise UnavailableError("it holds no image")
+        last, server = images[-1], self.client.version()
+        made_for, here = f"{last.attrs['Os']}/{last.attrs['Architecture']}", f"{server['Os']}/{server['Arch']}"
+        if made_for != here:
+            for image in images:
+                self.client.images.remove(str(image.id), force=True)
+            advice = f"docker pull --platform {here}, then save again"
+            raise UnavailableError(f"it is for {made_for}, and this machine is {here} ({advice})")
+        return wanted if any(wanted in image.tags for image in images) else str(last.id)
+
+    def pull(self, reference: str) -> str:
+        """Pull an image, unless its registry stays silent: Docker itself would give it minutes."""
+        with deadline(ANSWER_SECONDS, f"no answer within {ANSWER_SECONDS} s"):
+            # The first event comes when the registry has answered.
+            events: Iterator[Mapping[str, Any]] = self.client.api.pull(reference, stream=True, decode=True)
+            self._follow([next(events, {})])
+        with deadline(PULL_SECONDS, f"not complete within {PULL_SECONDS} s"):
+            self._follow(events)
+        return reference
+
+    def build(self, folder: Path, tag: str, arguments: Mapping[str, str], **options: Any) -> str:
+        """Build an image with the builder that every Docker has and that sees the local images."""
+        proxies = {name: text for name, text in os.environ.items() if name.lower() in PROXIES}
+        options |= {"buildargs": {**proxies, **arguments}, "rm": True, "forcerm": True, "decode": True}
+        self._follow(self.client.api.build(str(folder), tag, **options))
+        return tag
+
+    def unpack(self, file: Path, tag: str, label: str) -> str:
+        """Make an image of the root filesystem in a tar file."""
+        repository, version = parse_repository_tag(tag)
+        answer = self.client.api.import_image(str(file), repository, version, changes=[f"LABEL {label}"])
+        self._follow(map(json.loads, answer.splitlines()))
+        return tag
+
+    def save(self, reference: str, file: Path) -> None:
+        """Write an image's archive."""
+        with file.open("wb") as archive:
+            archive.writelines(self.client.api.get_image(reference))
+
+    def sweep(self, base: str, label: str) -> None:
+        """Remove an image, and nameless ones of a label, once the container of a build that was cut off is gone."""
+        filters = {"label": label, "dangling": True}
+        for _ in range(50):
+            with contextlib.suppress(*FAILURES):
+                if self.has(base):
+                    self.client.images.remove(base)  # not by force, which does not wait for a container
+                self.client.images.prune(filters)
+                if not self.client.images.list(filters=filters):
+                    return
+            time.sleep(0.1)
+
+    def _follow(self, events: Iterable[Mapping[str, Any]]) -> None:
+        output = ""
+        for event in events:
+            output += (text := event_text(event))
+            self.output.write(text)
+            if "error" in event:
+                raise UnavailableError(reason(output))
