@@ -122,26 +122,36 @@ class MachineSize(Section):
     """The size of one machine, where it differs from the others."""
 
     memory: int | None = Field(
-        None, ge=384, le=262144, description="Memory in MB. Default: machines.memory.", examples=[768]
+        None,
+        ge=384,
+        le=262144,
+        description="Memory in MB.",
+        examples=[768],
+        json_schema_extra={"computed_default": "machines.memory"},
     )
-    cpus: int | None = Field(None, ge=1, le=64, description="Processors. Default: machines.cpus.", examples=[2])
+    cpus: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Processors.",
+        examples=[2],
+        json_schema_extra={"computed_default": "machines.cpus"},
+    )
 
 
 class HostSettings(Section):
     """A host that exists. The key that opens it is the user's own: of ssh's agent, or of `~/.ssh`."""
 
-    name: HostLabel = Field(description="Its own host name. Default: none, it is needed.", examples=["web-1"])
+    name: HostLabel = Field(description="Its own host name.", examples=["web-1"])
     address: Address = Field(
-        description="Address that the other hosts, visitors and ssh reach it at. Default: none, it is needed.",
+        description="Address that the other hosts, visitors and ssh reach it at.",
         examples=["192.0.2.11"],
     )
     user: User = Field(
         "root", description="Its user: root, or one that may sudo without a password.", examples=["admin"]
     )
     port: int = Field(22, ge=1, le=65535, description="Port of its sshd.", examples=[22])
-    jump: Jump | None = Field(
-        None, description="Jump hosts on the way to it. Default: none.", examples=["admin@bastion.example:2222"]
-    )
+    jump: Jump | None = Field(None, description="Jump hosts on the way to it.", examples=["admin@bastion.example:2222"])
 
 
 class MachinesSettings(Section):
@@ -172,7 +182,7 @@ class MachinesSettings(Section):
     )
     hosts: list[HostSettings] = Field(
         default_factory=list,
-        description="The hosts that exist, with provider ssh; they decide names, addresses and number. Default: none.",
+        description="The hosts that exist, with provider ssh; they decide names, addresses and number.",
         examples=[[{"name": "web-1", "address": "192.0.2.11"}]],
     )
 
@@ -189,8 +199,9 @@ class SwarmSettings(Section):
         None,
         ge=1,
         le=7,
-        description="Number of managers, odd; they are the first machines. Default: 3, or 1 below three machines.",
+        description="Number of managers, odd; they are the first machines.",
         examples=[3],
+        json_schema_extra={"computed_default": "3, or 1 below three machines"},
     )
 
 
@@ -200,12 +211,13 @@ class ImagesSettings(Section):
     nginx: ImageReference | None = Field(
         None,
         description="An nginx image for backends and proxies. Looked for in `images/`, in the local Docker, at the "
-        "mirror, at its registry. Default: a small one, made here from Debian packages.",
+        "mirror, at its registry.",
         examples=["nginx:1.27-alpine"],
+        json_schema_extra={"computed_default": "a small one, made here from Debian packages"},
     )
     mirror: Registry | None = Field(
         None,
-        description="A mirror of Docker Hub, asked before Docker Hub itself. Default: none.",
+        description="A mirror of Docker Hub, asked before Docker Hub itself.",
         examples=["mirror.example:5000"],
     )
 
@@ -226,8 +238,9 @@ class BackendSettings(Section):
         None,
         ge=1,
         le=200,
-        description="Number of backends, one a node at most. Default: 2, or 1 on one machine.",
+        description="Number of backends, one a node at most.",
         examples=[2],
+        json_schema_extra={"computed_default": "2, or 1 on one machine"},
     )
     port: int = Field(8080, ge=1, le=65535, description="Port of each backend on its node.", examples=[8080])
     memory: int = Field(64, ge=16, le=65536, description="Memory limit of each backend in MB.", examples=[64])
@@ -237,7 +250,12 @@ class ProxySettings(Section):
     """The service that visitors talk to."""
 
     replicas: int | None = Field(
-        None, ge=1, le=200, description="Number of proxies, one a node. Default: 2, or 1 on one machine.", examples=[2]
+        None,
+        ge=1,
+        le=200,
+        description="Number of proxies, one a node.",
+        examples=[2],
+        json_schema_extra={"computed_default": "2, or 1 on one machine"},
     )
     port: int = Field(80, ge=1, le=65535, description="Port of each proxy on its node.", examples=[80])
     memory: int = Field(64, ge=16, le=65536, description="Memory limit of each proxy in MB.", examples=[64])

@@ -17,17 +17,17 @@ from tools.stack import ToolError
 
 README_MARKS = ("<!-- settings: written by `make docs` -->\n", "<!-- end of settings -->\n")
 PROJECT_MARKS = ("  # settings: written by `make docs`\n", "  # end of settings\n")
-DEFAULT_WORD = " Default: "
-"""What follows it in a description is a default that depends on other settings, in words."""
+EMPTY: Mapping[str, str] = {"array": "[]", "object": "{}"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """A line of the manual. `default` and `example` are YAML, or words where a default is computed."""
+    """One line of the reference. `example` is JSON, and so is `default` unless it is `in_prose`."""
 
     key: str
     type: str
     default: str
+    in_prose: bool
     rule: str
     description: str
     example: str
@@ -67,33 +67,64 @@ def _put(name: str, text: str, marks: tuple[str, str], manual: str) -> str:
 
 
 def settings(section: str) -> list[Setting]:
-    """All settings of one of `SECTIONS`, nested ones by their whole path."""
+    """All settings of one of `SECTIONS`; nested ones by their whole path, such as `machines.hosts[].name`.
+
+    Raises:
+        ToolError: a field of the model lacks what the reference needs; the message names the key.
+    """
     schema = SECTIONS[section].json_schema()
-    if "properties" not in schema:
-        return [_setting(section, schema | {"default": DEFAULTS[section]})]
-    return list(_nested(section, schema, schema.get("$defs", {})))
+    if section in DEFAULTS:
+        return [_setting(section, schema | {"default": DEFAULTS[section]}, required=False)]
+    return list(_below(section, schema, schema.get("$defs", {})))
 
 
-def _nested(path: str, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[Setting]:
-    for name, field in schema["properties"].items():
-        yield _setting(f"{path}.{name}", field)
-        for kind, part in (("additionalProperties", ".NAME"), ("items", "[]")):
-            if kind in field:
-                model = definitions[field[kind]["$ref"].rsplit("/")[-1]]
-                yield from _nested(f"{path}.{name}{part}", model, definitions)
+def _below(path: str, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[Setting]:
+    for name, field in schema.get("properties", {}).items():
+        key, resolved = f"{path}.{name}", _resolved(field, definitions)
+        yield _setting(key, resolved, required=name in schema.get("required", []))
+        yield from _below(key, resolved, definitions)
+    for kind, part in (("additionalProperties", ".NAME"), ("items", "[]")):
+        if schema.get(kind):  # false where unknown keys are refused
+            yield from _below(f"{path}{part}", _resolved(schema[kind], definitions), definitions)
 
 
-def _setting(key: str, field: Mapping[str, Any]) -> Setting:
-    value = next(option for option in field.get("anyOf", [field]) if option["type"] != "null")
-    description, _, computed = field["description"].partition(DEFAULT_WORD)
+def _resolved(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The field with its type's schema merged in: an optional field or a model only refers to it."""
+    value = next(option for option in field.get("anyOf", [field]) if option.get("type") != "null")
+    if "$ref" in value:
+        value = definitions[value["$ref"].removeprefix("#/$defs/")]
+    return {**value, **field}
+
+
+def _setting(key: str, field: Mapping[str, Any], *, required: bool) -> Setting:
+    default, in_prose = _default(key, field, required=required)
     return Setting(
         key=key,
-        type=value["type"],
-        default=computed.rstrip(".") or json.dumps(field.get("default", {})),
-        rule=_rule(value),
-        description=description,
-        example=json.dumps(field["examples"][0]),
+        type=_needed(key, field, "type"),
+        default=default,
+        in_prose=in_prose,
+        rule=_rule(field),
+        description=_needed(key, field, "description"),
+        example=json.dumps(_needed(key, field, "examples")[0]),
     )
+
+
+def _needed(key: str, field: Mapping[str, Any], name: str) -> Any:
+    if name not in field:
+        raise ToolError(f"{key} has no {name}; add it to the setting's Field, then run: make docs")
+    return field[name]
+
+
+def _default(key: str, field: Mapping[str, Any], *, required: bool) -> tuple[str, bool]:
+    """The default, and whether it is prose: one that depends on other settings, or none at all."""
+    if "computed_default" in field:
+        return field["computed_default"], True
+    if required:
+        return "none, required", True
+    if "default" not in field and field.get("type") in EMPTY:  # made by a default_factory
+        return EMPTY[field["type"]], False
+    value = _needed(key, field, "default")
+    return ("none", True) if value is None else (json.dumps(value), False)
 
 
 def _rule(value: Mapping[str, Any]) -> str:
@@ -117,12 +148,11 @@ def _table(section: str) -> str:
     about = SECTIONS[section].json_schema().get("description", "") if section not in DEFAULTS else ""
     rows = [("key", "type", "default", "rule", "what it is", "example"), ("---",) * 6]
     for setting in settings(section):
-        computed = not _is_json(setting.default)
         rows.append(
             (
                 f"`{setting.key}`",
                 setting.type,
-                setting.default if computed else f"`{setting.default}`",
+                setting.default if setting.in_prose else f"`{setting.default}`",
                 setting.rule,
                 setting.description,
                 f"`{setting.example}`",
@@ -130,14 +160,6 @@ def _table(section: str) -> str:
         )
     table = "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
     return f"**`{section}`**{': ' + about if about else ''}\n\n{table}"
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
 
 
 def declarations() -> str:

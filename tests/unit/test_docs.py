@@ -4,10 +4,11 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from components import PACKAGE
 from components.config import DEFAULTS, RULES, SECTIONS
@@ -104,3 +105,99 @@ def test_a_file_without_its_marks_is_refused_and_left_alone(clone: Path, name: s
     with pytest.raises(ToolError, match=f"^{re.escape(name)} has to hold the lines"):
         docs.docs()
     assert (clone / name).read_text() == text
+
+
+# --- models that the settings do not have yet -------------------------------------------------------------------------
+
+
+class Tls(BaseModel):
+    """How visitors are encrypted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mode: Literal["off", "own"] = Field("off", description="Where certificates come from.", examples=["own"])
+    names: list[str] = Field(default_factory=list, description="Names in the certificate.", examples=[["a.example"]])
+    days: int | None = Field(
+        None,
+        ge=1,
+        le=90,
+        description="Lifetime in days.",
+        examples=[30],
+        json_schema_extra={"computed_default": "30, or 7 with mode own"},
+    )
+
+
+class Route(BaseModel):
+    """Where requests go."""
+
+    path: str = Field(description="Prefix of the requests.", examples=["/api"])
+    tls: Tls | None = Field(None, description="Its own encryption.", examples=[{"mode": "own"}])
+
+
+class Edge(BaseModel):
+    """A made-up section."""
+
+    tls: Tls = Field(default_factory=Tls, examples=[{"mode": "own"}])
+    routes: dict[str, Route] = Field(default_factory=dict, description="Routes by name.", examples=[{}])
+    labels: dict[str, str] = Field(default_factory=dict, description="Labels.", examples=[{"a": "b"}])
+
+
+class Undescribed(BaseModel):
+    """A made-up section."""
+
+    depth: Tls
+
+
+@pytest.fixture
+def edge(monkeypatch: pytest.MonkeyPatch) -> dict[str, docs.Setting]:
+    """The reference of a made-up section, by key."""
+    monkeypatch.setattr(docs, "SECTIONS", {"edge": TypeAdapter(Edge)})
+    return {setting.key: setting for setting in docs.settings("edge")}
+
+
+def test_settings_of_a_nested_section_have_their_whole_path(edge: dict[str, docs.Setting]) -> None:
+    assert list(edge) == [
+        "edge.tls",
+        "edge.tls.mode",
+        "edge.tls.names",
+        "edge.tls.days",
+        "edge.routes",
+        "edge.routes.NAME.path",
+        "edge.routes.NAME.tls",
+        "edge.routes.NAME.tls.mode",
+        "edge.routes.NAME.tls.names",
+        "edge.routes.NAME.tls.days",
+        "edge.labels",
+    ]
+
+
+def test_a_nested_section_is_an_object_described_by_its_field_or_else_by_its_model(
+    edge: dict[str, docs.Setting],
+) -> None:
+    assert (edge["edge.tls"].type, edge["edge.tls"].default) == ("object", "{}")
+    assert edge["edge.tls"].description == "How visitors are encrypted."
+    assert edge["edge.routes.NAME.tls"].description == "Its own encryption."
+    assert edge["edge.tls"].example == '{"mode": "own"}'
+
+
+def test_a_default_is_a_value_or_prose(edge: dict[str, docs.Setting]) -> None:
+    told = {key: (setting.default, setting.in_prose) for key, setting in edge.items()}
+    assert told["edge.tls.mode"] == ('"off"', False)
+    assert told["edge.tls.names"] == ("[]", False), "an empty list, not an empty object"
+    assert told["edge.tls.days"] == ("30, or 7 with mode own", True)
+    assert told["edge.routes.NAME.path"] == ("none, required", True)
+    assert told["edge.routes.NAME.tls"] == ("none", True)
+
+
+def test_nested_settings_are_in_both_manuals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docs, "SECTIONS", {"edge": TypeAdapter(Edge)})
+    assert '| `edge.tls.mode` | string | `"off"` | "off" or "own" | Where certificates come from. |' in docs.reference()
+    assert '\n      tls.mode (string; "off" or "own"; default "off"): Where certificates come from.\n' in (
+        docs.declarations()
+    )
+
+
+def test_a_field_that_lacks_something_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docs, "SECTIONS", {"edge": TypeAdapter(Undescribed)})
+    with pytest.raises(ToolError, match=r"^edge\.depth has no examples; add it to the setting's Field"):
+        docs.settings("edge")
