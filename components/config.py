@@ -99,17 +99,19 @@ Cidr = Annotated[
     AfterValidator(_network),
     _text(
         "private IPv4 network (RFC 1918), /16 to /28",
-        description="Network of the machines; machine N has its first address plus 10 plus N.",
+        description="Network of the machines. Machine N gets the network address plus 10 plus N.",
         examples=["192.168.57.0/24"],
     ),
 ]
-Address = Annotated[str, AfterValidator(_address), _text("IPv4 address, not of this machine itself")]
+Address = Annotated[
+    str, AfterValidator(_address), _text("IPv4 address; not loopback, link-local, multicast or reserved")
+]
 User = Annotated[str, AfterValidator(_user), _text("Unix account")]
 Jump = Annotated[str, AfterValidator(_jump), _text("[user@]host[:port], separated by commas")]
 ImageReference = Annotated[str, AfterValidator(_image), _text("image reference")]
 Registry = Annotated[str, AfterValidator(_registry), _text("host, host:port or host:port/path, no scheme")]
 Box = Annotated[str, AfterValidator(_box), _text("owner/name of a public Vagrant box, or own")]
-NginxSize = Annotated[str, AfterValidator(_size), _text("digits, then k, m, g or nothing")]
+NginxSize = Annotated[str, AfterValidator(_size), _text("digits, optionally followed by k, m or g")]
 
 
 class Section(BaseModel):
@@ -133,7 +135,7 @@ class MachineSize(Section):
         None,
         ge=1,
         le=64,
-        description="Processors.",
+        description="CPUs.",
         examples=[2],
         json_schema_extra={"computed_default": "machines.cpus"},
     )
@@ -142,15 +144,15 @@ class MachineSize(Section):
 class HostSettings(Section):
     """A host that exists. The key that opens it is the user's own: of ssh's agent, or of `~/.ssh`."""
 
-    name: HostLabel = Field(description="Its own host name.", examples=["web-1"])
+    name: HostLabel = Field(description="The host's own name, as `uname -n` prints it.", examples=["web-1"])
     address: Address = Field(
-        description="Address that the other hosts, visitors and ssh reach it at.",
+        description="Address at which the other hosts, visitors and ssh reach it.",
         examples=["192.0.2.11"],
     )
     user: User = Field(
-        "root", description="Its user: root, or one that may sudo without a password.", examples=["admin"]
+        "root", description="User to log in as: root, or one with passwordless sudo.", examples=["admin"]
     )
-    port: int = Field(22, ge=1, le=65535, description="Port of its sshd.", examples=[22])
+    port: int = Field(22, ge=1, le=65535, description="Port of its SSH server.", examples=[22])
     jump: Jump | None = Field(None, description="Jump hosts on the way to it.", examples=["admin@bastion.example:2222"])
 
 
@@ -159,30 +161,31 @@ class MachinesSettings(Section):
 
     provider: Literal["docker", "libvirt", "virtualbox", "ssh"] = Field(
         "docker",
-        description="What the machines are: containers (docker) or virtual machines (libvirt, virtualbox) that Vagrant "
-        "makes, or hosts that exist (ssh).",
+        description="What the machines are: containers (docker) or virtual machines (libvirt, virtualbox) created "
+        "by Vagrant, or existing hosts (ssh).",
         examples=["docker"],
     )
     box: Box = Field(
         "debian/bookworm64",
-        description="What virtual machines are made from: a public Vagrant box of Debian 12, or `own`, one made here "
-        "of Debian packages. With `libvirt` the own one is also taken where the public one can't be had.",
+        description="What virtual machines are created from: a public Vagrant box of Debian 12, or `own`, a box built "
+        "here from Debian packages. With `libvirt`, the own box is also used if the public one is not available.",
         examples=["debian/bookworm64"],
     )
     count: int = Field(3, ge=1, le=200, description="Number of machines.", examples=[3])
     memory: int = Field(512, ge=384, le=262144, description="Memory of each machine in MB.", examples=[512])
-    cpus: int = Field(1, ge=1, le=64, description="Processors of each machine.", examples=[1])
+    cpus: int = Field(1, ge=1, le=64, description="CPUs of each machine.", examples=[1])
     prefix: HostLabel = Field(
         "core", description="First part of each machine's name: core-01, core-02 and so on.", examples=["core"]
     )
     overrides: dict[str, MachineSize] = Field(
         default_factory=dict,
-        description="Size of single machines, by name.",
+        description="Sizes of individual machines, by name.",
         examples=[{"core-02": {"memory": 768}}],
     )
     hosts: list[HostSettings] = Field(
         default_factory=list,
-        description="The hosts that exist, with provider ssh; they decide names, addresses and number.",
+        description="The existing hosts, with provider ssh. They determine how many machines there are, and their "
+        "names and addresses.",
         examples=[[{"name": "web-1", "address": "192.0.2.11"}]],
     )
 
@@ -199,7 +202,7 @@ class SwarmSettings(Section):
         None,
         ge=1,
         le=7,
-        description="Number of managers, odd; they are the first machines.",
+        description="Number of managers; must be odd. The first machines are the managers.",
         examples=[3],
         json_schema_extra={"computed_default": "3, or 1 below three machines"},
     )
@@ -210,14 +213,14 @@ class ImagesSettings(Section):
 
     nginx: ImageReference | None = Field(
         None,
-        description="An nginx image for backends and proxies. Looked for in `images/`, in the local Docker, at the "
-        "mirror, at its registry.",
+        description="nginx image for backends and proxies. Looked up in `images/`, the local Docker, the mirror and "
+        "its registry, in that order.",
         examples=["nginx:1.27-alpine"],
-        json_schema_extra={"computed_default": "a small one, made here from Debian packages"},
+        json_schema_extra={"computed_default": "a small one, built here from Debian packages"},
     )
     mirror: Registry | None = Field(
         None,
-        description="A mirror of Docker Hub, asked before Docker Hub itself.",
+        description="Mirror of Docker Hub, tried before Docker Hub itself.",
         examples=["mirror.example:5000"],
     )
 
@@ -228,7 +231,7 @@ class ContentSettings(Section):
     folder: str = Field(
         "site", min_length=1, description="Folder of the content, relative to the project.", examples=["site"]
     )
-    keep: int = Field(3, ge=1, le=50, description="Earlier releases that stay on each node.", examples=[3])
+    keep: int = Field(3, ge=1, le=50, description="Number of earlier releases to keep on each node.", examples=[3])
 
 
 class BackendSettings(Section):
@@ -238,7 +241,7 @@ class BackendSettings(Section):
         None,
         ge=1,
         le=200,
-        description="Number of backends, one a node at most.",
+        description="Number of backends; at most one per node.",
         examples=[2],
         json_schema_extra={"computed_default": "2, or 1 on one machine"},
     )
@@ -253,23 +256,23 @@ class ProxySettings(Section):
         None,
         ge=1,
         le=200,
-        description="Number of proxies, one a node.",
+        description="Number of proxies; one per node.",
         examples=[2],
         json_schema_extra={"computed_default": "2, or 1 on one machine"},
     )
     port: int = Field(80, ge=1, le=65535, description="Port of each proxy on its node.", examples=[80])
     memory: int = Field(64, ge=16, le=65536, description="Memory limit of each proxy in MB.", examples=[64])
     max_body_size: NginxSize = Field(
-        "0", description="Largest request body (nginx `client_max_body_size`); 0 is no limit.", examples=["0"]
+        "0", description="Largest request body (nginx `client_max_body_size`); 0 means no limit.", examples=["0"]
     )
     connect_timeout_ms: int = Field(
-        500, ge=50, le=60000, description="Longest wait for a backend's connection, in ms.", examples=[500]
+        500, ge=50, le=60000, description="Longest wait for a connection to a backend, in ms.", examples=[500]
     )
     read_timeout_s: int = Field(
-        60, ge=1, le=3600, description="Longest silence of a backend in the middle of an answer, in s.", examples=[60]
+        60, ge=1, le=3600, description="Longest pause in a backend's response, in s.", examples=[60]
     )
     fail_timeout_s: int = Field(
-        2, ge=1, le=600, description="How long a backend that failed is passed over, in s.", examples=[2]
+        2, ge=1, le=600, description="How long a failed backend is skipped, in s.", examples=[2]
     )
 
 
@@ -438,7 +441,7 @@ def _stack_faults(stack: str) -> Iterator[str]:
 
 
 def check_managers(machines: MachinesSettings, swarm: SwarmSettings) -> Iterator[str]:
-    """A quorum needs an odd number of managers, all of them machines of the set."""
+    """The number of managers is odd, and at most the number of machines."""
     count = swarm.managers
     if count is None:
         return
@@ -450,7 +453,7 @@ def check_managers(machines: MachinesSettings, swarm: SwarmSettings) -> Iterator
 
 
 def check_addresses(network: str, machines: MachinesSettings) -> Iterator[str]:
-    """Every machine has an address of its own inside the network."""
+    """The network has room for all machines after its first 10 addresses."""
     if machines.hosts:
         return
     room = ipaddress.IPv4Network(network).num_addresses - 2 - FIRST_NODE_OFFSET
@@ -460,7 +463,7 @@ def check_addresses(network: str, machines: MachinesSettings) -> Iterator[str]:
 
 
 def check_virtualbox(network: str, machines: MachinesSettings) -> Iterator[str]:
-    """VirtualBox allows host-only networks in 192.168.56.0/21, and takes public boxes."""
+    """VirtualBox allows host-only networks only in 192.168.56.0/21, and needs a public box."""
     if machines.provider != "virtualbox":
         return
     if not ipaddress.IPv4Network(network).subnet_of(VIRTUALBOX_NETWORKS):
@@ -472,7 +475,7 @@ def check_virtualbox(network: str, machines: MachinesSettings) -> Iterator[str]:
 
 
 def check_overrides(machines: MachinesSettings) -> Iterator[str]:
-    """A size is given only for a machine that exists."""
+    """`machines.overrides` names only machines of this stack."""
     if machines.hosts:
         return
     names = [_node_name(machines, index) for index in range(machines.count)]
@@ -483,7 +486,7 @@ def check_overrides(machines: MachinesSettings) -> Iterator[str]:
 
 
 def check_replicas(machines: MachinesSettings, backend: BackendSettings, proxy: ProxySettings) -> Iterator[str]:
-    """A port is published once a node, so a service has at most one task a node."""
+    """A service runs at most one task per node, so it needs at least as many machines as replicas."""
     for section, replicas in (("backend", backend.replicas), ("proxy", proxy.replicas)):
         if replicas is not None and replicas > machines.total:
             rule = f"needs as many machines, one a node, and there are {machines.total}"
@@ -491,7 +494,7 @@ def check_replicas(machines: MachinesSettings, backend: BackendSettings, proxy: 
 
 
 def check_hosts(network: str, machines: MachinesSettings) -> Iterator[str]:
-    """Hosts that exist are given with provider ssh alone, and what they decide is not given a second time."""
+    """Hosts are listed with provider ssh only, and settings that the hosts determine are left out."""
     if machines.provider != "ssh":
         if machines.hosts:
             rule = f"are for provider ssh, and this is {machines.provider}: a machine of it is made, not given"
@@ -515,7 +518,7 @@ def check_hosts(network: str, machines: MachinesSettings) -> Iterator[str]:
 
 
 def check_ports(machines: MachinesSettings, backend: BackendSettings, proxy: ProxySettings) -> Iterator[str]:
-    """Proxy and backend may stand on one node, and both beside the node's own servers."""
+    """Proxy and backend use different ports, and none that the node itself uses."""
     taken = NODE_PORTS | {host.port: "ssh" for host in machines.hosts}
     free = 80 if backend.port != 80 else 8080
     if backend.port == proxy.port:
@@ -526,7 +529,7 @@ def check_ports(machines: MachinesSettings, backend: BackendSettings, proxy: Pro
 
 
 def check_content(content: ContentSettings) -> Iterator[str]:
-    """The content folder exists and holds plain files that every tool can name."""
+    """The content folder exists and contains only readable, regular files with plain names."""
     folder = PROJECT / content.folder
     if Path(content.folder).is_absolute():
         yield _fault("content.folder", content.folder, "must be relative to the project", "site")

@@ -63,11 +63,11 @@ def test_a_line_tells_type_default_rule_and_example() -> None:
     )
     assert (
         "| `swarm.managers` | integer | 3, or 1 below three machines | 1 to 7 "
-        "| Number of managers, odd; they are the first machines. | `3` |\n" in table
+        "| Number of managers; must be odd. The first machines are the managers. | `3` |\n" in table
     ), "a default in words"
     assert "| `machines.overrides.NAME.memory` | integer | machines.memory | 384 to 262144 " in table
     assert '| `content.folder` | string | `"site"` | not empty ' in table
-    assert '| `proxy.max_body_size` | string | `"0"` | digits, then k, m, g or nothing ' in table
+    assert '| `proxy.max_body_size` | string | `"0"` | digits, optionally followed by k, m or g ' in table
 
 
 def test_every_rule_across_settings_is_in_the_manual() -> None:
