@@ -59,7 +59,7 @@ plot: ## draws docs/answers.svg from a run's records (E2E_LOGS=FOLDER make e2e; 
 	@tools/setup preview && . ./.env && python -m tools.plot --output docs/answers.svg \
 	  "$(LOGS)/test_main_job/load-node-killed.json" "$(LOGS)/test_life/load-rebuild-of-all.json"
 
-docs: ## writes the settings' manual, in README.md and Pulumi.yaml, from components/config.py
+docs: ## writes the settings reference, in docs/settings.md and Pulumi.yaml, from components/config.py
 	@tools/setup preview && . ./.env && python -m tools.docs
 
 fmt: ## formats the Python sources

@@ -104,7 +104,7 @@ Cidr = Annotated[
     ),
 ]
 Address = Annotated[
-    str, AfterValidator(_address), _text("IPv4 address; not loopback, link-local, multicast or reserved")
+    str, AfterValidator(_address), _text("IPv4 address (not loopback, link-local, multicast or reserved)")
 ]
 User = Annotated[str, AfterValidator(_user), _text("Unix account")]
 Jump = Annotated[str, AfterValidator(_jump), _text("[user@]host[:port], separated by commas")]
@@ -157,7 +157,7 @@ class HostSettings(Section):
 
 
 class MachinesSettings(Section):
-    """The machine set."""
+    """The machines."""
 
     provider: Literal["docker", "libvirt", "virtualbox", "ssh"] = Field(
         "docker",

@@ -1,6 +1,6 @@
-"""Write the settings' manual, in README.md and Pulumi.yaml, from the models of components/config.py.
+"""Write the settings reference, in docs/settings.md and Pulumi.yaml, from the models of components/config.py.
 
-`--check` writes nothing and fails if the manual is stale.
+`--check` writes nothing and fails if the reference is stale.
 """
 
 import json
@@ -15,7 +15,7 @@ from components.config import DEFAULTS, RULES, SECTIONS
 from tools import stack
 from tools.stack import ToolError
 
-README_MARKS = ("<!-- settings: written by `make docs` -->\n", "<!-- end of settings -->\n")
+REFERENCE_MARKS = ("<!-- settings: written by `make docs` -->\n", "<!-- end of settings -->\n")
 PROJECT_MARKS = ("  # settings: written by `make docs`\n", "  # end of settings\n")
 EMPTY: Mapping[str, str] = {"array": "[]", "object": "{}"}
 
@@ -34,36 +34,36 @@ class Setting:
 
 
 def docs() -> int:
-    """Bring both files up to date, or say which of them is not."""
+    """Bring both files up to date; with `--check`, fail if one is not."""
     old = stale(stack.ROOT)
     if "--check" in sys.argv[1:] and old:
-        raise ToolError(f"the settings' manual is stale in {' and '.join(old)}; run: make docs")
+        raise ToolError(f"the settings reference is stale in {' and '.join(old)}; run: make docs")
     for name, text in old.items():
         (stack.ROOT / name).write_text(text)
-    print(f"written: {', '.join(old)}" if old else "the settings' manual is up to date")
+    print(f"written: {', '.join(old)}" if old else "the settings reference is up to date")
     return 0
 
 
 def stale(root: Path) -> Mapping[str, str]:
-    """The files below `root` whose manual is not what the models say, by name, each with the text it should have.
+    """The files below `root` whose reference differs from the models, by name, each with the text it should have.
 
     Raises:
-        ToolError: a file has lost the marks that the manual stands between.
+        ToolError: a file has lost the marks around the reference.
     """
-    manuals = {
-        "README.md": (README_MARKS, "\n" + reference() + "\n"),
+    generated = {
+        "docs/settings.md": (REFERENCE_MARKS, "\n" + reference() + "\n"),
         "Pulumi.yaml": (PROJECT_MARKS, declarations()),
     }
-    texts = {name: (root / name).read_text() for name in manuals}
-    wanted = {name: _put(name, texts[name], *manual) for name, manual in manuals.items()}
+    texts = {name: (root / name).read_text() for name in generated}
+    wanted = {name: _put(name, texts[name], *parts) for name, parts in generated.items()}
     return {name: text for name, text in wanted.items() if text != texts[name]}
 
 
-def _put(name: str, text: str, marks: tuple[str, str], manual: str) -> str:
+def _put(name: str, text: str, marks: tuple[str, str], generated: str) -> str:
     begin, end = marks
     if [text.count(mark) for mark in marks] != [1, 1] or text.index(begin) > text.index(end):
-        raise ToolError(f"{name} has to hold the lines {begin.strip()!r} and {end.strip()!r}, once each; put them back")
-    return text[: text.index(begin)] + begin + manual + text[text.index(end) :]
+        raise ToolError(f"{name} must contain the lines {begin.strip()!r} and {end.strip()!r} once each; restore them")
+    return text[: text.index(begin)] + begin + generated + text[text.index(end) :]
 
 
 def settings(section: str) -> list[Setting]:
@@ -84,7 +84,7 @@ def _below(path: str, schema: Mapping[str, Any], definitions: Mapping[str, Any])
         yield _setting(key, resolved, required=name in schema.get("required", []))
         yield from _below(key, resolved, definitions)
     for kind, part in (("additionalProperties", ".NAME"), ("items", "[]")):
-        if schema.get(kind):  # false where unknown keys are refused
+        if isinstance(schema.get(kind), Mapping):  # a boolean says whether any other key is allowed
             yield from _below(f"{path}{part}", _resolved(schema[kind], definitions), definitions)
 
 
@@ -138,14 +138,21 @@ def _rule(value: Mapping[str, Any]) -> str:
 
 
 def reference() -> str:
-    """The manual in Markdown: a table a section, then the rules that look at more than one setting."""
+    """The reference in Markdown: a table for each section, then the rules that involve more than one setting."""
     parts = [_table(section) for section in SECTIONS]
     rules = [f"- {(rule.__doc__ or '').splitlines()[0]}\n" for rule in RULES]
-    return "\n".join([*parts, "**Rules across settings**\n\n" + "".join(rules)])
+    return "\n".join([*parts, "### Rules across settings\n\n" + "".join(rules)])
+
+
+def _about(section: str) -> str:
+    """A section in a sentence; nothing for one that is a single value, which its only setting describes."""
+    if section in DEFAULTS:
+        return ""
+    about: str = _needed(section, SECTIONS[section].json_schema(), "description")
+    return about.splitlines()[0]
 
 
 def _table(section: str) -> str:
-    about = SECTIONS[section].json_schema().get("description", "") if section not in DEFAULTS else ""
     rows = [("key", "type", "default", "rule", "what it is", "example"), ("---",) * 6]
     for setting in settings(section):
         rows.append(
@@ -159,11 +166,11 @@ def _table(section: str) -> str:
             )
         )
     table = "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
-    return f"**`{section}`**{': ' + about if about else ''}\n\n{table}"
+    return "\n\n".join(part for part in (f"### `{section}`", _about(section), table) if part)
 
 
 def declarations() -> str:
-    """The manual as Pulumi.yaml declares it: type, default and description of each top-level key."""
+    """The reference as Pulumi.yaml declares it: type, default and description of each top-level key."""
     return "".join(_declaration(section) for section in SECTIONS)
 
 
@@ -176,7 +183,7 @@ def _declaration(section: str) -> str:
         "  description: |-",
     ]
     if section not in DEFAULTS:
-        lines.append(f"    {schema['description']}")
+        lines.append(f"    {_about(section)}")
     for setting in settings(section):
         facts = "; ".join(fact for fact in (setting.type, setting.rule, f"default {setting.default}") if fact)
         name = setting.key.removeprefix(f"{section}.")

@@ -1,10 +1,10 @@
-"""The settings' manual in README.md and Pulumi.yaml: written from the models, never stale."""
+"""The settings reference in docs/settings.md and Pulumi.yaml: generated from the models, never stale."""
 
 import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 import yaml
@@ -15,15 +15,16 @@ from components.config import DEFAULTS, RULES, SECTIONS
 from tools import docs, stack
 from tools.stack import ToolError
 
-MANUALS = ("README.md", "Pulumi.yaml")
+FILES = ("docs/settings.md", "Pulumi.yaml")
 KEYS = [setting.key for section in SECTIONS for setting in docs.settings(section)]
 
 
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with copies of the two files, which the tool takes for the project's."""
-    for name in MANUALS:
-        shutil.copy(stack.ROOT / name, tmp_path)
+    """A folder with copies of the two files, which the tool takes for the project."""
+    (tmp_path / "docs").mkdir()
+    for name in FILES:
+        shutil.copy(stack.ROOT / name, tmp_path / name)
     monkeypatch.setattr(stack, "ROOT", tmp_path)
     monkeypatch.setattr(sys, "argv", ["docs"])
     return tmp_path
@@ -35,7 +36,7 @@ def declared() -> dict[str, Any]:
     return {key.removeprefix(f"{PACKAGE}:"): value for key, value in config.items() if not key.startswith("pulumi:")}
 
 
-def test_the_manual_in_both_files_is_what_the_models_say() -> None:
+def test_both_files_match_the_models() -> None:
     assert docs.stale(stack.ROOT) == {}, "run: make docs"
 
 
@@ -51,7 +52,9 @@ def test_pulumi_yaml_declares_exactly_the_settings_with_their_defaults() -> None
 @pytest.mark.parametrize("key", KEYS)
 def test_every_setting_has_one_line_in_each_file(key: str) -> None:
     section, _, name = key.partition(".")
-    assert len(re.findall(rf"^\| `{re.escape(key)}` \|", (stack.ROOT / "README.md").read_text(), re.MULTILINE)) == 1
+    assert (
+        len(re.findall(rf"^\| `{re.escape(key)}` \|", (stack.ROOT / "docs/settings.md").read_text(), re.MULTILINE)) == 1
+    )
     if name:
         assert len(re.findall(rf"^{re.escape(name)} \(", declared()[section]["description"], re.MULTILINE)) == 1
 
@@ -64,13 +67,13 @@ def test_a_line_tells_type_default_rule_and_example() -> None:
     assert (
         "| `swarm.managers` | integer | 3, or 1 below three machines | 1 to 7 "
         "| Number of managers; must be odd. The first machines are the managers. | `3` |\n" in table
-    ), "a default in words"
+    ), "a default in prose"
     assert "| `machines.overrides.NAME.memory` | integer | machines.memory | 384 to 262144 " in table
     assert '| `content.folder` | string | `"site"` | not empty ' in table
     assert '| `proxy.max_body_size` | string | `"0"` | digits, optionally followed by k, m or g ' in table
 
 
-def test_every_rule_across_settings_is_in_the_manual() -> None:
+def test_every_rule_across_settings_is_in_the_reference() -> None:
     for rule in RULES:
         assert rule.__doc__
         assert f"- {rule.__doc__}\n" in docs.reference()
@@ -79,30 +82,30 @@ def test_every_rule_across_settings_is_in_the_manual() -> None:
 def test_a_stale_file_is_named_with_what_to_run_and_then_written(
     clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fresh = {name: (clone / name).read_text() for name in MANUALS}
-    for name in MANUALS:
+    fresh = {name: (clone / name).read_text() for name in FILES}
+    for name in FILES:
         (clone / name).write_text(fresh[name].replace("Number of machines.", "How many."))
     monkeypatch.setattr(sys, "argv", ["docs", "--check"])
     with pytest.raises(
-        ToolError, match=r"^the settings' manual is stale in README\.md and Pulumi\.yaml; run: make docs$"
+        ToolError, match=r"^the settings reference is stale in docs/settings\.md and Pulumi\.yaml; run: make docs$"
     ):
         docs.docs()
-    assert "How many." in (clone / "README.md").read_text(), "a check writes nothing"
+    assert "How many." in (clone / "docs/settings.md").read_text(), "a check writes nothing"
 
     monkeypatch.setattr(sys, "argv", ["docs"])
     assert docs.docs() == 0
-    assert capsys.readouterr().out == "written: README.md, Pulumi.yaml\n"
-    assert {name: (clone / name).read_text() for name in MANUALS} == fresh
+    assert capsys.readouterr().out == "written: docs/settings.md, Pulumi.yaml\n"
+    assert {name: (clone / name).read_text() for name in FILES} == fresh
 
     monkeypatch.setattr(sys, "argv", ["docs", "--check"])
     assert docs.docs() == 0
 
 
-@pytest.mark.parametrize("name", MANUALS)
+@pytest.mark.parametrize("name", FILES)
 def test_a_file_without_its_marks_is_refused_and_left_alone(clone: Path, name: str) -> None:
     text = (clone / name).read_text().replace("settings: written by", "settings written by")
     (clone / name).write_text(text)
-    with pytest.raises(ToolError, match=f"^{re.escape(name)} has to hold the lines"):
+    with pytest.raises(ToolError, match=f"^{re.escape(name)} must contain the lines"):
         docs.docs()
     assert (clone / name).read_text() == text
 
@@ -189,7 +192,7 @@ def test_a_default_is_a_value_or_prose(edge: dict[str, docs.Setting]) -> None:
     assert told["edge.routes.NAME.tls"] == ("none", True)
 
 
-def test_nested_settings_are_in_both_manuals(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nested_settings_are_in_both_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(docs, "SECTIONS", {"edge": TypeAdapter(Edge)})
     assert '| `edge.tls.mode` | string | `"off"` | "off" or "own" | Where certificates come from. |' in docs.reference()
     assert '\n      tls.mode (string; "off" or "own"; default "off"): Where certificates come from.\n' in (
@@ -201,3 +204,10 @@ def test_a_field_that_lacks_something_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(docs, "SECTIONS", {"edge": TypeAdapter(Undescribed)})
     with pytest.raises(ToolError, match=r"^edge\.depth has no examples; add it to the setting's Field"):
         docs.settings("edge")
+
+
+def test_a_section_that_is_a_map_lists_the_settings_of_its_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    routes: TypeAdapter[object] = TypeAdapter(Annotated[dict[str, Route], Field(description="Routes.")])
+    monkeypatch.setattr(docs, "SECTIONS", {"routes": routes})
+    assert [setting.key for setting in docs.settings("routes")][:2] == ["routes.NAME.path", "routes.NAME.tls"]
+    assert docs.reference().startswith("### `routes`\n\nRoutes.\n\n| key |")
