@@ -32,7 +32,7 @@ preview: ## what `make up` would change; needs no Docker and no node
 	@tools/setup preview && . ./.env && pulumi preview --diff --stack "$$STACK"
 
 pr-preview: ## what a change does to a stack, in Markdown for a pull request: make pr-preview BASE=origin/main
-	@tools/setup engine && . ./.env && python -m tools.pr_preview
+	@tools/setup engine && . ./.env && python -m tools.preview
 
 down: ## takes the stack away, to the last file
 	@tools/setup down && . ./.env && python -m tools.down
@@ -53,7 +53,7 @@ env: ## the exports for plain pulumi, to be read by eval
 	@tools/setup env
 
 bench: ## figures, against a plain shell script in the same run
-	@trap 'tools/setup stop-daemon' EXIT; tools/setup up && . ./.env && python -m tools.bench
+	@trap 'tools/setup stop-daemon' EXIT; tools/setup up && . ./.env && python -m tests.bench
 
 plot: ## draws docs/answers.svg from a run's records (E2E_LOGS=FOLDER make e2e; make plot LOGS=FOLDER)
 	@tools/setup preview && . ./.env && python -m tools.plot --output docs/answers.svg \

@@ -1,100 +1,65 @@
-"""The whole flow, one way: config → machines → swarm → delivery → ready → backend → proxy → outputs."""
+"""The whole flow, one way: config → machines → swarm → delivery → activation → applications → proxy → outputs."""
 
 import pulumi
 
-from components import config
-from components.backend import Backend, BackendArgs
+from components.application import Application, ApplicationArgs
 from components.content import Content, ContentArgs
-from components.images import Image, ImageArgs
-from components.machines import Machines, MachinesArgs
-from components.proxy import Proxy, ProxyArgs, ProxySeed, ProxySeedArgs
-from components.swarm import Ready, ReadyArgs, Swarm, SwarmArgs
+from components.image import Image, ImageArgs
+from components.machines import Machines
+from components.proxy import Proxy, ProxyArgs, ProxyBootstrap, ProxyBootstrapArgs
+from components.settings import BACKEND, load
+from components.swarm import Activation, ActivationArgs, Swarm
 
-settings = config.load()
-work = settings.work
+settings = load()
 
-machines = Machines(
-    "machines",
-    MachinesArgs(
-        stack=settings.stack,
-        work=work,
-        network=settings.network,
-        provider=settings.machines.provider,
-        nodes=settings.nodes,
-        box=settings.machines.box,
-        patience=settings.patience,
-        ports=(settings.backend.port, settings.proxy.port),
-        mirror=settings.images.mirror,
-    ),
-)
-swarm = Swarm("swarm", SwarmArgs(work=work, machines=machines.machines))
+machines = Machines("machines", settings)
+swarm = Swarm("swarm", machines.machines)
 
 image = Image(
     "nginx",
     ImageArgs(
-        work=work,
-        workshop=machines.workshop,
+        checked=machines.folder,
         machines=machines.machines,
         source=settings.images.nginx,
         mirror=settings.images.mirror,
     ),
 )
-content = Content(
-    "content",
-    ContentArgs(
-        work=work,
-        machines=machines.machines,
-        folder=settings.content.folder,
-        release=settings.release,
-        keep=settings.content.keep,
-    ),
-)
-seed = ProxySeed("proxy-seed", ProxySeedArgs(work=work, machines=machines.proxies, settings=settings.proxy))
+content = Content("content", ContentArgs(settings=settings.content, machines=machines.machines))
+bootstrap = ProxyBootstrap("proxy-seed", ProxyBootstrapArgs(settings=settings.proxy, machines=machines.proxies))
 
-ready = Ready(
+cluster = Activation(
     "ready",
-    ReadyArgs(
-        work=work,
+    ActivationArgs(
+        swarm=swarm,
         machines=machines.machines,
-        delivered=[swarm.members, image.delivered, content.delivered, seed.delivered],
+        delivered=[swarm.members, image.delivered, content.delivered, bootstrap.delivered],
+        timeout_factor=settings.machines.timeout_factor,
     ),
-)
-backend = Backend(
-    "backend",
-    BackendArgs(
-        nodes=settings.nodes,
-        replicas=settings.backends,
-        port=settings.backend.port,
-        memory=settings.backend.memory,
-        work=work,
-        image=image.reference,
-        image_provided=image.provided,
-        mount=content.mount,
-        provider=swarm.provider,
-        cluster=swarm.cluster,
-        ready=ready.resources,
-        patience=settings.patience,
-    ),
-)
+).cluster
+applications = {
+    name: Application(
+        name,
+        ApplicationArgs(
+            settings=application, nodes=settings.nodes, image=image.ref, mount=content.mount, cluster=cluster
+        ),
+    )
+    for name, application in settings.applications.items()
+}
 proxy = Proxy(
     "proxy",
     ProxyArgs(
-        work=work,
-        machines=machines.proxies,
         settings=settings.proxy,
-        endpoints=backend.endpoints,
-        image=image.reference,
-        image_provided=image.provided,
-        provider=swarm.provider,
-        cluster=swarm.cluster,
-        ready=ready.resources,
-        patience=settings.patience,
+        machines=machines.proxies,
+        routes=[application.route for application in applications.values()],
+        image=image.ref,
+        cluster=cluster,
     ),
 )
 
 pulumi.export("url", proxy.url)
 pulumi.export("proxy_urls", proxy.urls)
-pulumi.export("backend_endpoints", backend.endpoints)
+pulumi.export("backend_endpoints", applications[BACKEND].endpoints)
+pulumi.export("endpoints", {name: application.endpoints for name, application in applications.items()})
 pulumi.export("nodes", machines.outputs)
 pulumi.export("manager_endpoint", swarm.manager_endpoint)
 pulumi.export("release", content.release)

@@ -6,22 +6,18 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_command as command
 
-from components import PACKAGE, remote
-from components.machines import Machine
-
-MOUNT = "/srv/swarm-site/content"
-"""Folder on every node that holds `releases/` and the link `current`; mounted whole, so that the link is followed."""
+from components.contract import FOLDER_CONTENT, PACKAGE, PROJECT, Step
+from components.digest import folder_hash
+from components.scripts import Machine, on_each
+from components.settings import ContentSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContentArgs:
-    """Inputs of `Content`: `folder` on this machine, the `release` its files make, how many earlier ones to `keep`."""
+    """Inputs of `Content`: which folder, how many earlier releases to keep, and the machines that get it."""
 
-    work: str
+    settings: ContentSettings
     machines: Sequence[Machine]
-    folder: str
-    release: str
-    keep: int = 3
 
 
 class Content(pulumi.ComponentResource):
@@ -31,28 +27,21 @@ class Content(pulumi.ComponentResource):
     """
 
     release: pulumi.Output[str]
-    mount: pulumi.Output[str]
+    mount: str
     delivered: Mapping[str, command.local.Command]
 
     def __init__(self, name: str, args: ContentArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(f"{PACKAGE}:index:Content", name, None, opts)
-        self.delivered = {
-            machine.node.name: remote.run(
-                f"{name}-{machine.node.name}",
-                create="content/release.sh",
-                environment={
-                    "WORK": args.work,
-                    "FOLDER": args.folder,
-                    "RELEASE": args.release,
-                    "KEEP": str(args.keep),
-                },
-                triggers=[machine.resource.id],
-                node=machine.node.name,
-                minutes=10,
-                opts=pulumi.ResourceOptions(parent=self),
-            )
-            for machine in args.machines
-        }
-        self.release = pulumi.Output.from_input(args.release)
-        self.mount = pulumi.Output.from_input(MOUNT)
+        release = folder_hash(PROJECT / args.settings.folder)
+        self.delivered = on_each(
+            name,
+            args.machines,
+            step=Step.CONTENT,
+            create="content/release.sh",
+            environment={"FOLDER": args.settings.folder, "RELEASE": release, "KEEP": str(args.settings.keep)},
+            minutes=10,
+            parent=self,
+        )
+        self.release = pulumi.Output.from_input(release)
+        self.mount = FOLDER_CONTENT
         self.register_outputs({"release": self.release, "mount": self.mount})

@@ -1,99 +1,89 @@
 """The proxies: their configuration, tested and reloaded in place, and the service on every chosen node's port 80."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
 
-from components import PACKAGE, nginx, remote
-from components.config import ProxySettings
-from components.machines import Machine
+from components.contract import FOLDER_PROXY, PACKAGE, Step
+from components.digest import text_hash
+from components.image import ImageRef
 from components.rendering import render
-from components.swarm import PROXY_LABEL
+from components.scripts import Machine, on_each, script
+from components.service import Route, ServiceSpec, service_inputs, test_configuration
+from components.settings import ProxySettings
+from components.swarm import Cluster
 
-MOUNT = "/srv/swarm-site/proxy"
 TEMPLATE = "proxy/nginx.conf"
 STATE_PATH = "/.swarm-site/configuration"
 
 
-def configuration(settings: ProxySettings, endpoints: Sequence[str]) -> tuple[str, str]:
-    """The text of a proxy's nginx.conf and its state: the hash that the running nginx answers with."""
+def configuration(settings: ProxySettings, routes: Sequence[Route]) -> tuple[str, str]:
+    """The text of a proxy's nginx.conf and its state: the hash that the running nginx answers with.
+
+    The first route without host names is the default one; others without are not for visitors.
+    """
+    default = next((route for route in routes if not route.hosts), None)
+    named = [route for route in routes if route.hosts]
+    served = [default, *named] if default else named
 
     def text(state: str) -> str:
-        return render(TEMPLATE, settings=settings, endpoints=endpoints, state_path=STATE_PATH, state=state)
+        paths = {"state_path": STATE_PATH, "state": state}
+        return render(TEMPLATE, settings=settings, routes=served, default=default, named=named, **paths)
 
-    state = _hash(text(""))[:12]
+    state = text_hash(text(""))[:12]
     return text(state), state
 
 
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 @dataclass(frozen=True, kw_only=True)
-class ProxySeedArgs:
-    """Inputs of `ProxySeed`. `machines` are those that will hold a proxy."""
+class ProxyBootstrapArgs:
+    """Inputs of `ProxyBootstrap`. `machines` are those that will run a proxy."""
 
-    work: str
-    machines: Sequence[Machine]
     settings: ProxySettings
+    machines: Sequence[Machine]
 
 
-class ProxySeed(pulumi.ComponentResource):
+class ProxyBootstrap(pulumi.ComponentResource):
     """What a proxy's node begins with: the configuration its peers serve, or a plain 502 page.
 
-    Creates: one Command a node. Does not: know any backend.
+    Creates: one Command a node. Does not: know any route.
     """
 
     delivered: Mapping[str, command.local.Command]
 
-    def __init__(self, name: str, args: ProxySeedArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__(f"{PACKAGE}:index:ProxySeed", name, None, opts)
+    def __init__(self, name: str, args: ProxyBootstrapArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(f"{PACKAGE}:index:ProxyBootstrap", name, None, opts)
         text, _ = configuration(args.settings, [])
-        self.delivered = {
-            machine.node.name: remote.run(
-                f"{name}-{machine.node.name}",
-                create="proxy/seed.sh",
-                environment={"WORK": args.work, "CONFIGURATION": text},
-                triggers=[machine.resource.id],
-                node=machine.node.name,
-                minutes=5,
-                opts=pulumi.ResourceOptions(parent=self),
-            )
-            for machine in args.machines
-        }
+        self.delivered = on_each(
+            name,
+            args.machines,
+            step=Step.PROXY_BOOTSTRAP,
+            create="proxy/bootstrap.sh",
+            environment={"CONFIGURATION": text},
+            minutes=5,
+            parent=self,
+        )
         self.register_outputs({})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyArgs:
-    """Inputs of `Proxy`. `machines` are those that hold a proxy; `endpoints` become the upstream list.
+    """Inputs of `Proxy`. `machines` are those that run a proxy; `routes` become its upstreams."""
 
-    `image_provided` is the step after which this machine has the image; `patience` multiplies what a health check
-    and the service as a whole may take.
-    """
-
-    work: str
-    machines: Sequence[Machine]
     settings: ProxySettings
-    endpoints: pulumi.Output[Sequence[str]]
-    image: pulumi.Input[str]
-    image_provided: pulumi.Resource
-    provider: docker.Provider
-    cluster: pulumi.Resource
-    ready: Sequence[pulumi.Resource]
-    patience: int = 1
+    machines: Sequence[Machine]
+    routes: Sequence[pulumi.Input[Route]]
+    image: ImageRef
+    cluster: Cluster
 
 
 class Proxy(pulumi.ComponentResource):
-    """nginx on the host network of every chosen node, which passes visitors on to the backends.
+    """nginx on the host network of every chosen node, which passes visitors on to the applications.
 
     Creates: the configuration on each node (a candidate, tested, made live by rename and reload), the global service,
-    and the wait for its tasks. Does not: decide which backend answers; nginx does, request by request.
+    and the wait for its tasks. Does not: decide which endpoint answers; nginx does, request by request.
     """
 
     url: pulumi.Output[str]
@@ -101,62 +91,32 @@ class Proxy(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ProxyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(f"{PACKAGE}:index:Proxy", name, None, opts)
-        rendered = args.endpoints.apply(lambda endpoints: configuration(args.settings, endpoints))
-        checked = nginx.check(
-            f"{name}-check",
-            work=args.work,
-            image=args.image,
-            configuration=rendered.apply(lambda pair: pair[0]),
-            template=TEMPLATE,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[args.image_provided]),
-        )
-        configured = [
-            remote.run(
-                f"{name}-{machine.node.name}",
-                create="proxy/configure.sh",
-                environment={
-                    "WORK": args.work,
-                    "STATE_URL": f"http://127.0.0.1:{args.settings.port}{STATE_PATH}",
-                    "CONFIGURATION": rendered.apply(lambda pair: pair[0]),
-                    "STATE": rendered.apply(lambda pair: pair[1]),
-                },
-                triggers=[machine.resource.id],
-                node=machine.node.name,
-                minutes=5,
-                opts=pulumi.ResourceOptions(
-                    parent=self,
-                    depends_on=[checked, *args.ready],  # its upstreams are there, and nginx accepts it
-                ),
-            )
-            for machine in args.machines
-        ]
-        specification = service_specification(name, args)
+        configured = self._configure(name, args)
+        spec = specification(name, args)
+        inputs = service_inputs(spec, args.cluster.timeout_factor)
         service = docker.Service(
             f"{name}-service",
-            **specification,
-            opts=pulumi.ResourceOptions(
-                parent=self,
-                provider=args.provider,
-                deleted_with=args.cluster,
+            **inputs,
+            opts=args.cluster.options(
+                self,
+                configured,  # a proxy starts with the configuration that is wanted
                 delete_before_replace=True,
                 # A refresh reads the host network's id where the name was given, and that would replace the service.
                 ignore_changes=["taskSpec.networksAdvanceds"],
-                depends_on=[args.cluster, *configured],  # a proxy starts with the configuration that is wanted
             ),
         )
-        remote.run(
+        script(
             f"{name}-running",
-            create="swarm/running.sh",
+            step=Step.SERVICE_TASKS,
+            create="swarm/wait_for_tasks.sh",
             environment={
-                "WORK": args.work,
                 "SERVICE": name,
-                "LABEL": PROXY_LABEL,
-                "PATIENCE": "120",
-                "SPEC": pulumi.Output.json_dumps(specification, sort_keys=True).apply(_hash),
+                "SECONDS_ALLOWED": "120",
+                "SPEC": pulumi.Output.json_dumps(inputs, sort_keys=True).apply(text_hash),
                 "SERVICE_ID": service.id,
             },
-            minutes=5 * args.patience,
-            opts=pulumi.ResourceOptions(parent=self, deleted_with=args.cluster),
+            minutes=5 * args.cluster.timeout_factor,
+            opts=pulumi.ResourceOptions(parent=self, deleted_with=args.cluster.resource),
         )
         port = "" if args.settings.port == 80 else f":{args.settings.port}"
         urls = [f"http://{machine.node.address}{port}/" for machine in args.machines]
@@ -164,29 +124,40 @@ class Proxy(pulumi.ComponentResource):
         self.urls = pulumi.Output.from_input(urls)
         self.register_outputs({"url": self.url, "urls": self.urls})
 
+    def _configure(self, name: str, args: ProxyArgs) -> list[command.local.Command]:
+        rendered = pulumi.Output.all(*args.routes).apply(lambda routes: configuration(args.settings, routes))
+        text, state = rendered[0], rendered[1]
+        tested = test_configuration(
+            f"{name}-check", image=args.image, configuration=text, template=TEMPLATE, parent=self
+        )
+        configured = on_each(
+            name,
+            args.machines,
+            step=Step.PROXY_CONFIGURATION,
+            create="proxy/configure.sh",
+            environment={
+                "STATE_URL": f"http://127.0.0.1:{args.settings.port}{STATE_PATH}",
+                "CONFIGURATION": text,
+                "STATE": state,
+            },
+            minutes=5,
+            parent=self,
+            after=lambda _: [tested, *args.cluster.active],  # nginx accepts it, and its upstreams exist
+        )
+        return list(configured.values())
 
-def service_specification(name: str, args: ProxyArgs) -> dict[str, Any]:
-    """The inputs of the proxies' service, all of them known before it is made: their hash tells when it changes."""
-    return {
-        "name": name,
-        "labels": nginx.labels(name),
-        "task_spec": {
-            **nginx.task_spec(
-                nginx.container_spec(
-                    name,
-                    image=args.image,
-                    configuration=f"{MOUNT}/current/nginx.conf",
-                    folder=MOUNT,
-                    probe=f"http://127.0.0.1:{args.settings.port}{STATE_PATH}",
-                    patience=args.patience,
-                    stop_seconds=20,
-                ),
-                args.settings.memory,
-            ),
-            "placement": {"constraints": [f"node.labels.{PROXY_LABEL}==true"]},
-            "networks_advanceds": [{"id": "host"}],
-        },
-        "mode": {"global_": True},
-        "update_config": {**nginx.UPDATE, "order": "start-first", "failure_action": "rollback"},
-        "rollback_config": {**nginx.ROLLBACK, "order": "start-first"},
-    }
+
+def specification(name: str, args: ProxyArgs) -> ServiceSpec:
+    """The proxies' service: one task on each node that is labelled for it."""
+    return ServiceSpec(
+        name=name,
+        image=args.image,
+        configuration=f"{FOLDER_PROXY}/current/nginx.conf",
+        mount=FOLDER_PROXY,
+        replicas=None,
+        port=None,
+        health=f"http://127.0.0.1:{args.settings.port}{STATE_PATH}",
+        memory=args.settings.memory,
+        stop_seconds=20,
+        order="start-first",
+    )

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from components import contract
+
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 
 # Nothing here is HTML; the settings refuse hostile values.
@@ -22,6 +24,7 @@ _environment = Environment(
     lstrip_blocks=True,
     autoescape=False,
 )
+_environment.globals["contract"] = contract
 
 
 def render(template: str, **values: object) -> str:

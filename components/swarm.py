@@ -1,4 +1,4 @@
-"""Membership of each node, the cluster, the provider at its manager endpoint, and the step that opens a node."""
+"""Membership of each node, the cluster with its provider at the manager endpoint, and the activation of each node."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,27 +7,52 @@ import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
 
-from components import PACKAGE, remote
-from components.machines import Machine
+from components.contract import PACKAGE, SSH_CONFIG_FILE, Step, stack_folder
+from components.scripts import Machine, on_each, script
 
 MANAGER_ENDPOINT = "ssh://swarm-manager"
-PROXY_LABEL = "swarm-site.proxy"
-"""Node label that asks for a proxy."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SwarmArgs:
-    """Inputs of `Swarm`. `machines` sets how many resources exist, so it is a plain value."""
+class Cluster:
+    """What a service needs of the swarm.
 
-    work: str
-    machines: Sequence[Machine]
+    Attributes:
+        provider: reaches a manager.
+        resource: outlives every single node; services go with it.
+        active: the activation of each node, after which it takes tasks.
+        timeout_factor: how many times as long as on a container a health check may take.
+    """
+
+    provider: docker.Provider
+    resource: command.local.Command
+    active: Sequence[command.local.Command]
+    timeout_factor: int
+
+    def options(
+        self,
+        parent: pulumi.Resource,
+        after: Sequence[pulumi.Resource],
+        *,
+        delete_before_replace: bool | None = None,
+        ignore_changes: Sequence[str] = (),
+    ) -> pulumi.ResourceOptions:
+        """Options of what managers keep, a service or a config: created after `after`, removed with the cluster."""
+        return pulumi.ResourceOptions(
+            parent=parent,
+            provider=self.provider,
+            deleted_with=self.resource,
+            depends_on=[self.resource, *after],
+            delete_before_replace=delete_before_replace,
+            ignore_changes=list(ignore_changes),
+        )
 
 
 class Swarm(pulumi.ComponentResource):
-    """A Docker Swarm over the machines, all of them drained until something else opens them.
+    """A Docker Swarm over the machines, all of them drained until their activation.
 
     Creates: one membership a node, whose delete is the leave in turn; the cluster, a resource without inputs that
-    outlives every single node; the docker provider. Does not: open a node to tasks (`Ready` does).
+    outlives every single node; the docker provider. Does not: let a node take tasks (`Activation` does).
     """
 
     members: Mapping[str, command.local.Command]
@@ -35,30 +60,24 @@ class Swarm(pulumi.ComponentResource):
     provider: docker.Provider
     manager_endpoint: pulumi.Output[str]
 
-    def __init__(self, name: str, args: SwarmArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(self, name: str, machines: Sequence[Machine], opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(f"{PACKAGE}:index:Swarm", name, None, opts)
-        self.members = {
-            machine.node.name: remote.run(
-                f"{name}-{machine.node.name}",
-                create="swarm/join.sh",
-                delete="swarm/leave.sh",
-                environment={
-                    "WORK": args.work,
-                    "NODE_ADDRESS": machine.node.address,
-                    "ROLE": machine.node.role,
-                },
-                triggers=[machine.resource.id],
-                node=machine.node.name,
-                minutes=45,  # a leave waits for its turn: every other node may be rebuilt before it
-                opts=pulumi.ResourceOptions(parent=self),
-            )
-            for machine in args.machines
-        }
-        self.cluster = remote.run(
+        self.members = on_each(
+            name,
+            machines,
+            step=Step.MEMBERSHIP,
+            create="swarm/join.sh",
+            delete="swarm/leave.sh",
+            environment=lambda node: {"NODE_ADDRESS": node.address, "ROLE": node.role},
+            minutes=45,  # a leave waits for its turn: every other node may be rebuilt before it
+            parent=self,
+        )
+        self.cluster = script(
             f"{name}-cluster",
+            step=Step.CLUSTER,
             create="swarm/cluster.sh",
             delete="swarm/dissolve.sh",
-            environment={"WORK": args.work},
+            environment={},
             minutes=5,
             # On destroy it goes before every member, so that none of them waits for another.
             opts=pulumi.ResourceOptions(parent=self, depends_on=list(self.members.values())),
@@ -66,8 +85,8 @@ class Swarm(pulumi.ComponentResource):
         self.provider = docker.Provider(
             f"{name}-manager",
             host=MANAGER_ENDPOINT,
-            ssh_opts=["-F", f"{args.work}/ssh_config"],
-            # It waits for nothing: the engine stands still while it starts a provider, and would hold up machines.
+            ssh_opts=["-F", f"{stack_folder(pulumi.get_stack())}/{SSH_CONFIG_FILE.path}"],
+            # It waits for nothing: the engine blocks while it starts a provider, and would hold up machines.
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.manager_endpoint = pulumi.Output.from_input(MANAGER_ENDPOINT)
@@ -75,44 +94,40 @@ class Swarm(pulumi.ComponentResource):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadyArgs:
-    """Inputs of `Ready`.
+class ActivationArgs:
+    """Inputs of `Activation`: `delivered` holds what must be on a node first, as resources by node name."""
 
-    `delivered` holds what must be on a node before it is opened, as resources by node name.
-    """
-
-    work: str
+    swarm: Swarm
     machines: Sequence[Machine]
     delivered: Sequence[Mapping[str, pulumi.Resource]]
+    timeout_factor: int = 1
 
 
-class Ready(pulumi.ComponentResource):
-    """The step that opens a node to tasks, once everything a task needs is there.
+class Activation(pulumi.ComponentResource):
+    """The step that lets a node take tasks, once everything a task needs is there.
 
-    Creates: one Command a node. Does not: close it again (the leave does).
+    Creates: one Command a node. Does not: drain it again (the leave does).
     """
 
-    resources: Sequence[command.local.Command]
+    cluster: Cluster
 
-    def __init__(self, name: str, args: ReadyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__(f"{PACKAGE}:index:Ready", name, None, opts)
-        self.resources = [
-            remote.run(
-                f"{name}-{machine.node.name}",
-                create="swarm/ready.sh",
-                environment={
-                    "WORK": args.work,
-                    "PROXY": "true" if machine.node.proxy else "false",
-                },
-                triggers=[machine.resource.id],
-                node=machine.node.name,
-                minutes=10,
-                opts=pulumi.ResourceOptions(
-                    parent=self,
-                    # A task on a node that lacks image or content is rejected.
-                    depends_on=[step[machine.node.name] for step in args.delivered if machine.node.name in step],
-                ),
-            )
-            for machine in args.machines
-        ]
+    def __init__(self, name: str, args: ActivationArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(f"{PACKAGE}:index:Activation", name, None, opts)
+        active = on_each(
+            name,
+            args.machines,
+            step=Step.ACTIVATION,
+            create="swarm/activate.sh",
+            environment=lambda node: {"PROXY": "true" if node.proxy else "false"},
+            minutes=10,
+            parent=self,
+            # A task on a node that lacks image or content is rejected.
+            after=lambda node: [step[node.name] for step in args.delivered if node.name in step],
+        )
+        self.cluster = Cluster(
+            provider=args.swarm.provider,
+            resource=args.swarm.cluster,
+            active=list(active.values()),
+            timeout_factor=args.timeout_factor,
+        )
         self.register_outputs({})

@@ -1,20 +1,31 @@
-"""Write the settings reference, in docs/settings.md and Pulumi.yaml, from the models of components/config.py.
+"""Write what is generated: the settings reference, the table of the stack folder, and the shell's shared names.
 
-`--check` writes nothing and fails if the reference is stale.
+The sources are components/settings/models.py and components/contract.py. `--check` writes nothing, and fails if a file
+is stale.
 """
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components import PACKAGE
-from components.config import DEFAULTS, RULES, SECTIONS
+from components.contract import (
+    PACKAGE,
+    PROJECT,
+    MachineFile,
+    StackFile,
+    Step,
+    shell_text,
+    stack_files,
+)
+from components.settings import DEFAULTS, RULES, SECTIONS
 from tools import stack
 from tools.stack import ToolError
 
+TABLE_MARKS = ("<!-- files: written by `make docs` -->\n", "<!-- end of files -->\n")
+STEP_MARKS = ("<!-- steps: written by `make docs` -->\n", "<!-- end of steps -->\n")
 REFERENCE_MARKS = ("<!-- settings: written by `make docs` -->\n", "<!-- end of settings -->\n")
 PROJECT_MARKS = ("  # settings: written by `make docs`\n", "  # end of settings\n")
 EMPTY: Mapping[str, str] = {"array": "[]", "object": "{}"}
@@ -34,36 +45,58 @@ class Setting:
 
 
 def docs() -> int:
-    """Bring both files up to date; with `--check`, fail if one is not."""
-    old = stale(stack.ROOT)
+    """Bring the files up to date; with `--check`, fail if one is not."""
+    old = stale(PROJECT)
     if "--check" in sys.argv[1:] and old:
-        raise ToolError(f"the settings reference is stale in {' and '.join(old)}; run: make docs")
+        raise ToolError(f"{', '.join(old)}: stale; run: make docs")
     for name, text in old.items():
-        (stack.ROOT / name).write_text(text)
-    print(f"written: {', '.join(old)}" if old else "the settings reference is up to date")
+        (PROJECT / name).write_text(text)
+    print(f"written: {', '.join(old)}" if old else "everything generated is up to date")
     return 0
 
 
 def stale(root: Path) -> Mapping[str, str]:
-    """The files below `root` whose reference differs from the models, by name, each with the text it should have.
+    """The files below `root` that differ from their sources, by name, each with the text it should have.
 
     Raises:
-        ToolError: a file has lost the marks around the reference.
+        ToolError: a file has lost the marks around its generated part.
     """
     generated = {
-        "docs/settings.md": (REFERENCE_MARKS, "\n" + reference() + "\n"),
-        "Pulumi.yaml": (PROJECT_MARKS, declarations()),
+        "docs/settings.md": [(REFERENCE_MARKS, "\n" + reference() + "\n")],
+        "docs/stack-folder.md": [(TABLE_MARKS, "\n" + file_table() + "\n"), (STEP_MARKS, "\n" + step_list() + "\n")],
+        "Pulumi.yaml": [(PROJECT_MARKS, declarations())],
     }
     texts = {name: (root / name).read_text() for name in generated}
-    wanted = {name: _put(name, texts[name], *parts) for name, parts in generated.items()}
+    wanted = {name: _put(name, texts[name], parts) for name, parts in generated.items()}
+    shell = root / "templates/contract.sh"
+    texts["templates/contract.sh"] = shell.read_text() if shell.exists() else ""
+    wanted["templates/contract.sh"] = shell_text()
     return {name: text for name, text in wanted.items() if text != texts[name]}
 
 
-def _put(name: str, text: str, marks: tuple[str, str], generated: str) -> str:
-    begin, end = marks
-    if [text.count(mark) for mark in marks] != [1, 1] or text.index(begin) > text.index(end):
-        raise ToolError(f"{name} must contain the lines {begin.strip()!r} and {end.strip()!r} once each; restore them")
-    return text[: text.index(begin)] + begin + generated + text[text.index(end) :]
+def file_table() -> str:
+    """The table of the stack's folder, in Markdown."""
+    rows = [("file", "kind", "meaning"), ("---",) * 3, *map(_file_row, stack_files().values())]
+    return "".join("| " + " | ".join(row) + " |\n" for row in rows)
+
+
+def _file_row(file: StackFile) -> tuple[str, str, str]:
+    folder = "machines/NAME/" if isinstance(file, MachineFile) else ""
+    return f"`{folder}{file.path}`", file.kind, file.meaning
+
+
+def step_list() -> str:
+    """The steps of the flow, in their order."""
+    return "".join(f"1. `{step}`\n" for step in Step)
+
+
+def _put(name: str, text: str, parts: Sequence[tuple[tuple[str, str], str]]) -> str:
+    for (begin, end), generated in parts:
+        if [text.count(mark) for mark in (begin, end)] != [1, 1] or text.index(begin) > text.index(end):
+            lines = f"{begin.strip()!r} and {end.strip()!r}"
+            raise ToolError(f"{name} must contain the lines {lines} once each; restore them")
+        text = text[: text.index(begin)] + begin + generated + text[text.index(end) :]
+    return text
 
 
 def settings(section: str) -> list[Setting]:

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -23,10 +22,6 @@ ANSWER_SECONDS = 10
 PULL_SECONDS = 900
 REQUEST_SECONDS = 900
 """How long Docker may work on any other request before its first byte."""
-HANG_UP_SECONDS = 30
-"""How long Docker may take to end a build."""
-SWEEP_TENTHS = 300
-"""How long it may take to end that of a run that was killed, in tenths of a second."""
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
 
@@ -87,11 +82,9 @@ class LocalDocker:
 
     def __init__(self, output: IO[str]) -> None:
         self.output = output
-        self.line: socket.socket | None = None
         try:
             with deadline(CONNECT_SECONDS, f"no answer within {CONNECT_SECONDS} s"):
                 self.client = docker.from_env(timeout=REQUEST_SECONDS)
-            self.client.api.hooks["response"].append(self._remember)
         except FAILURES as error:
             place = os.environ.get("DOCKER_HOST", "its socket")
             advice = "What to do: start it (systemctl start docker, or as this machine starts it), then run again."
@@ -157,10 +150,9 @@ class LocalDocker:
             archive.writelines(self.client.api.get_image(reference))
 
     def sweep(self, base: str, label: str) -> None:
-        """End a build that is under way, then remove an image and the nameless ones of a label."""
-        self._hang_up()
+        """Remove an image, and nameless ones of a label, once the container of a build that was cut off is gone."""
         filters = {"label": label, "dangling": True}
-        for _ in range(SWEEP_TENTHS):
+        for _ in range(50):
             with contextlib.suppress(*FAILURES):
                 if self.has(base):
                     self.client.images.remove(base)  # not by force, which does not wait for a container
@@ -168,21 +160,6 @@ class LocalDocker:
                 if not self.client.images.list(filters=filters):
                     return
             time.sleep(0.1)
-
-    def _remember(self, response: Any, **_: object) -> None:
-        """Keep a build's connection open when the SDK closes it, which a signal may make it do at any moment."""
-        if "/build?" in response.url:
-            self.line = socket.socket(fileno=os.dup(response.raw.fileno()))
-
-    def _hang_up(self) -> None:
-        """Say no more to Docker, which ends the build, and listen until it has: it may be creating a container."""
-        if self.line:
-            with contextlib.suppress(OSError), self.line:
-                self.line.settimeout(HANG_UP_SECONDS)
-                self.line.shutdown(socket.SHUT_WR)
-                while self.line.recv(2**16):
-                    pass
-            self.line = None
 
     def _follow(self, events: Iterable[Mapping[str, Any]]) -> None:
         output = ""

@@ -1,19 +1,20 @@
-"""What is there and what should be: compares the nodes and the swarm with the stack's state, part by part."""
+"""What exists and what should: compares the nodes and the swarm with the stack's state, part by part."""
 
-import hashlib
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.rendering import render
+from components.contract import Step
+from components.digest import text_hash
+from components.scripts import bundle
 from tools import stack
-from tools.stack import NodeEntry
+from tools.stack import NodeEntry, Resource, Resources
 
 FACT_SECONDS = 15
-READ_OTHERWISE = ("taskSpec.containerSpec.sysctl", "taskSpec.networksAdvanceds")
+NORMALIZED_INPUTS = ("taskSpec.containerSpec.sysctl", "taskSpec.networksAdvanceds")
 """Inputs that the docker provider reads back in another form than they were given."""
 
 
@@ -21,31 +22,42 @@ READ_OTHERWISE = ("taskSpec.containerSpec.sysctl", "taskSpec.networksAdvanceds")
 class Finding:
     """Something that is not as it should be.
 
-    `part` names it, `what` says how it is, `remedy` is what a person runs. `again` names the Commands whose create
-    script puts it right; `refresh` says that the engine has to look at the services anew.
+    `part` names it, `what` says how it is, `remedy` is what a person runs. `again` lists the Commands whose create
+    script fixes it; `refresh` says that the engine has to read the services again.
     """
 
     part: str
     what: str
     remedy: str = "make repair"
-    again: tuple[str, ...] = ()
+    again: tuple[Resource, ...] = ()
     refresh: bool = False
+
+
+@dataclass(frozen=True)
+class Member:
+    """What the swarm says of a node; `drained` is the reason, where one is known."""
+
+    name: str
+    status: str
+    availability: str
+    managing: str
+    drained: str = ""
 
 
 @dataclass
 class Observation:
     """All that was seen.
 
-    `facts` of each node that answers by key; rows of the swarm's nodes, services and tasks; of each proxy's address
-    in `pages` why it gives no page, or nothing.
+    `facts` of each node that answers by key; the swarm's members, services and tasks; of each proxy's address in
+    `pages` why it serves no page, or nothing.
     """
 
     entries: list[NodeEntry]
-    resources: dict[str, dict[str, Any]]
+    resources: Resources
     outputs: Mapping[str, Any]
     facts: dict[str, dict[str, str]]
     manager: str | None = None
-    nodes: dict[str, list[str]] = field(default_factory=dict)
+    members: dict[str, Member] = field(default_factory=dict)
     services: dict[str, list[str]] = field(default_factory=dict)
     tasks: list[list[str]] = field(default_factory=list)
     faults: list[list[str]] = field(default_factory=list)
@@ -54,15 +66,19 @@ class Observation:
 
     @property
     def is_served(self) -> bool:
-        """Whether any proxy gives the page."""
+        """Whether any proxy serves the page."""
         return "" in self.pages.values()
 
     @property
     def code(self) -> int:
-        """0: as it should be; 1: something is behind; 2: no page is served."""
+        """0: healthy; 1: degraded; 2: down, no page is served."""
         if not self.is_served:
             return 2
         return 1 if self.findings else 0
+
+    def commands(self, node: str, *steps: Step) -> tuple[Resource, ...]:
+        """The Commands of the state that do these steps on a node, in this order."""
+        return tuple(command for step in steps for command in stack.commands(self.resources, step, node))
 
 
 def observe() -> Observation:
@@ -73,10 +89,10 @@ def observe() -> Observation:
         NodeEntry(name=name, address=node["address"], role=node["role"])
         for name, node in sorted(outputs.get("nodes", {}).items())
     ]
-    image = next(iter(outputs.get("images", {}).values()), "")
+    images = list(outputs.get("images", {}).values())
     with ThreadPoolExecutor(max_workers=max(len(entries), 1)) as pool:
-        answers = pool.map(lambda entry: _facts(entry.name, image), entries)
-        facts = {entry.name: answer for entry, answer in zip(entries, answers, strict=True) if answer}
+        answers = pool.map(lambda entry: _facts(entry.name, images), entries)
+    facts = {entry.name: found for entry, found in zip(entries, answers, strict=True) if found}
     seen = Observation(entries=entries, resources=known, outputs=outputs, facts=facts)
     _ask_manager(seen)
     seen.pages = {url: _page_fault(url) for url in outputs.get("proxy_urls", [])}
@@ -84,34 +100,45 @@ def observe() -> Observation:
     return seen
 
 
-def _facts(name: str, image: str) -> dict[str, str]:
-    done = stack.on_node(name, "bash", "-c", render("status/node.sh"), "status", image, seconds=FACT_SECONDS)
+def _facts(name: str, images: Sequence[str]) -> dict[str, str]:
+    done = stack.on_node(name, "bash", "-c", bundle("status/node.sh"), "status", *images, seconds=FACT_SECONDS)
     if done.returncode != 0:
         return {}
     return dict(line.partition(" ")[::2] for line in done.stdout.splitlines())
+
+
+def ask_swarm(manager: str) -> list[list[str]]:
+    """The lines of `templates/status/manager.sh` on a manager, split into their fields."""
+    done = stack.on_node(manager, "bash", "-c", bundle("status/manager.sh"), "status", seconds=FACT_SECONDS)
+    return [line.split("\t") for line in done.stdout.splitlines()]
 
 
 def _ask_manager(seen: Observation) -> None:
     seen.manager = stack.living_manager([entry for entry in seen.entries if entry.name in seen.facts])
     if not seen.manager:
         return
-    done = stack.on_node(seen.manager, "bash", "-c", render("status/manager.sh"), "status", seconds=FACT_SECONDS)
-    for line in done.stdout.splitlines():
-        kind, *row = line.split("\t")
-        match kind:
-            case "node":
-                seen.nodes[row[0]] = row
-            case "service":
-                seen.services[row[0]] = row
-            case "task":
-                seen.tasks.append(row)
-            case "fault":
-                seen.faults.append(row)
+    rows: dict[str, list[list[str]]] = {}
+    for kind, *row in ask_swarm(seen.manager):
+        rows.setdefault(kind, []).append(row)
+    drained = {name: drained_reason(label, reason) for name, label, reason in rows.get("drained", [])}
+    for name, status, availability, managing in rows.get("node", []):
+        reason = drained.get(name, "") if availability == "Drain" else ""
+        seen.members[name] = Member(name, status, availability, managing, reason)
+    seen.services = {row[0]: row for row in rows.get("service", [])}
+    seen.tasks = rows.get("task", [])
+    seen.faults = rows.get("fault", [])
+
+
+def drained_reason(proxy_label: str, reason: str) -> str:
+    """Why a node is drained, from its two labels."""
+    if reason:
+        return reason
+    return "drained by hand" if proxy_label else "joined, not activated yet"
 
 
 def _page_fault(url: str) -> str:
     try:
-        with urllib.request.urlopen(url, timeout=stack.patience(stack.ANSWER_SECONDS)):
+        with urllib.request.urlopen(url, timeout=stack.scaled(stack.ANSWER_SECONDS)):
             return ""
     except (urllib.error.URLError, OSError) as error:
         return str(error)
@@ -120,7 +147,7 @@ def _page_fault(url: str) -> str:
 def _page_findings(seen: Observation) -> Iterator[Finding]:
     if not seen.outputs:
         yield Finding("stack", "is not up", "make up")
-    # A proxy that is missing while another one serves is told of as a service's task.
+    # A proxy that is missing while another one serves is reported as a service's task.
     if not seen.is_served:
         for url, fault in seen.pages.items():
             yield Finding(url, f"does not answer: {fault}")
@@ -143,85 +170,92 @@ def _node_findings(seen: Observation) -> Iterator[Finding]:
             yield from _membership_findings(seen, entry)
             yield from _delivery_findings(seen, entry.name, facts)
     planned = {entry.name for entry in seen.entries}
-    for name in seen.nodes.keys() - planned:
-        yield Finding(
-            f"{name} in the swarm", "is an entry of no machine of this stack", f"make ssh NODE={seen.manager}"
-        )
+    for name in sorted(seen.members.keys() - planned):
+        yield Finding(name, "is in the swarm but not in this stack", f"make ssh NODE={seen.manager}")
 
 
 def _membership_findings(seen: Observation, entry: NodeEntry) -> Iterator[Finding]:
     if not seen.manager:
         return
-    member, ready = f"swarm-{entry.name}", f"ready-{entry.name}"
-    row = seen.nodes.get(entry.name)
-    if row is None:
-        yield Finding(entry.name, "is in no swarm, or in another one", again=(member, ready))
+    membership = seen.commands(entry.name, Step.MEMBERSHIP)
+    rejoin = (*membership, *seen.commands(entry.name, Step.ACTIVATION))
+    member = seen.members.get(entry.name)
+    if member is None:
+        yield Finding(entry.name, "is not in this stack's swarm", again=rejoin)
         return
-    _, status, availability, managing = row
-    if status != "Ready":
-        yield Finding(entry.name, f"is {status.lower()} in the swarm though it answers", again=(member, ready))
-    elif (entry.role == "manager") != bool(managing):
+    if member.status != "Ready":
+        yield Finding(entry.name, f"is {member.status.lower()} in the swarm though it answers", again=rejoin)
+    elif (entry.role == "manager") != bool(member.managing):
+        actual = "manager" if member.managing else "worker"
+        yield Finding(entry.name, f"is a {actual} and should be a {entry.role}", again=membership)
+    if member.status == "Ready" and member.availability != "Active":
+        why = f" ({member.drained})" if member.drained else ""
         yield Finding(
-            entry.name, f"is a {'manager' if managing else 'worker'} and should be a {entry.role}", again=(member,)
+            entry.name,
+            f"is set to {member.availability.lower()}, so it takes no tasks{why}",
+            again=seen.commands(entry.name, Step.ACTIVATION),
         )
-    if status == "Ready" and availability != "Active":
-        yield Finding(entry.name, f"is set to {availability.lower()}: it takes no task", again=(ready,))
 
 
 def _delivery_findings(seen: Observation, name: str, facts: Mapping[str, str]) -> Iterator[Finding]:
     release = seen.outputs["release"]
+    content = seen.commands(name, Step.CONTENT)
     if facts.get("release") != release:
-        yield Finding(
-            f"content on {name}",
-            f"is release {facts.get('release', 'none')[:12]}, not {release[:12]}",
-            again=(f"content-{name}",),
-        )
+        actual = facts.get("release", "none")[:12]
+        yield Finding(f"content on {name}", f"is release {actual}, not {release[:12]}", again=content)
     elif facts.get("release_hash") != release:
-        yield Finding(f"content on {name}", f"release {release[:12]} was changed there", again=(f"content-{name}",))
-    if "image" not in facts:
-        yield Finding(f"image on {name}", "is missing", again=_named(seen, "-image-", name))
-    proxy = seen.resources.get(f"proxy-{name}")
-    if proxy:
-        wanted = hashlib.sha256(proxy["inputs"]["environment"]["CONFIGURATION"].encode()).hexdigest()
-        if facts.get("proxy_hash") != wanted:
-            yield Finding(f"proxy configuration on {name}", "is missing or was changed there", again=(f"proxy-{name}",))
+        yield Finding(f"content on {name}", f"release {release[:12]} was changed there", again=content)
+    for delivery in seen.commands(name, Step.IMAGE_DELIVERY):
+        image = delivery["inputs"]["environment"]["IMAGE"]
+        if f"image:{image}" not in facts:
+            yield Finding(f"image on {name}", f"is missing ({image})", again=(*_providers(seen, image), delivery))
+    for proxy in seen.commands(name, Step.PROXY_CONFIGURATION):
+        if facts.get("proxy_hash") != text_hash(proxy["inputs"]["environment"]["CONFIGURATION"]):
+            yield Finding(f"proxy configuration on {name}", "is missing or was changed there", again=(proxy,))
 
 
-def _named(seen: Observation, middle: str, name: str) -> tuple[str, ...]:
-    return tuple(key for key in seen.resources if key.endswith(f"{middle}{name}"))
+def _providers(seen: Observation, image: str) -> list[Resource]:
+    """The Commands that provide an image on this machine."""
+    commands = stack.commands(seen.resources, Step.IMAGE)
+    return [command for command in commands if command["inputs"]["environment"]["IMAGE"] == image]
 
 
 def _service_findings(seen: Observation) -> Iterator[Finding]:
     if not seen.manager:
         return
-    changed = _changed_services()
-    for key, resource in seen.resources.items():
-        if resource["type"] != "docker:index/service:Service":
-            continue
-        name = resource["inputs"]["name"]
+    services = stack.services(seen.resources)
+    changed = _changed_services(services)
+    for service in services:
+        name = service["inputs"]["name"]
         row = seen.services.get(name)
         if row is None:
             yield Finding(f"service {name}", "is not in the swarm", refresh=True)
             continue
         running, wanted = row[1].split()[0].split("/")
-        replicas = resource["inputs"]["mode"].get("replicated", {}).get("replicas")
+        replicas = service["inputs"]["mode"].get("replicated", {}).get("replicas")
         if replicas is not None and int(wanted) != int(replicas):
             yield Finding(f"service {name}", f"is scaled to {wanted} and should have {int(replicas)}", refresh=True)
-        elif key in changed:
-            yield Finding(f"service {name}", f"was changed by hand ({', '.join(changed[key])})", refresh=True)
+        elif service["urn"] in changed:
+            paths = ", ".join(changed[service["urn"]])
+            yield Finding(f"service {name}", f"was changed by hand ({paths})", refresh=True)
         if int(running) < int(wanted):
-            faults = [f"{fault[1]}: {fault[2]}" for fault in seen.faults if fault[0].startswith(name)]
-            words = "; ".join(faults[:3])
-            yield Finding(
-                f"service {name}", f"runs {running} of {wanted} tasks{': ' + words if words else ''}", again=()
-            )
+            faults = [f"{fault[1]}: {fault[2]}" for fault in seen.faults if service_of(fault[0]) == name]
+            why = f": {'; '.join(faults[:3])}" if faults else ""
+            yield Finding(f"service {name}", f"runs {running} of {wanted} tasks{why}")
 
 
-def _changed_services() -> dict[str, list[str]]:
-    """Paths of the inputs in which a service differs from what the last `up` made, by the service's resource."""
-    steps = stack.pulumi_json("refresh", "--preview-only", "--json", "--target", "**-service")["steps"]
+def service_of(task: str) -> str:
+    """The service of a task, by the task's name; Docker indents the names of a slot's earlier tasks."""
+    return task.rpartition(" ")[2].partition(".")[0]
+
+
+def _changed_services(services: Sequence[Resource]) -> dict[str, list[str]]:
+    """Paths of the inputs in which a service differs from what the last `up` created, by the service's URN."""
+    if not services:
+        return {}
+    steps = stack.pulumi_json("refresh", "--preview-only", "--json", *stack.targets(services))["steps"]
     return {
-        step["urn"].split("::")[-1]: paths
+        step["urn"]: paths
         for step in steps
-        if (paths := [path for path in step.get("detailedDiff") or {} if not path.startswith(READ_OTHERWISE)])
+        if (paths := [path for path in step.get("detailedDiff") or {} if not path.startswith(NORMALIZED_INPUTS)])
     }

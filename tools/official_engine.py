@@ -1,4 +1,4 @@
-"""Installs the official Pulumi engine with the SDK's own installer, and gives up at once where it can't be reached.
+"""Install the official Pulumi engine with the SDK's own installer, or fail within seconds if it can't be reached.
 
 usage: official_engine.py FOLDER
 """
@@ -10,13 +10,13 @@ from typing import Any
 from pulumi.automation import PulumiCommand
 
 REACH_SECONDS = 8
-"""How long the download site may take to answer its first request, name look-up included."""
+"""How long the download site may take to answer the first request, including the name lookup."""
 
 
 def bound_the_first_request(event: str, _args: tuple[Any, ...]) -> None:
-    """Set the alarm when the installer script is asked for; take it back when that script is started.
+    """Set an alarm when the SDK requests the installer script, and cancel it when that script starts.
 
-    The SDK asks without a time limit of its own: behind a wall that swallows packets it would wait for minutes.
+    The SDK sets no timeout: behind a firewall that drops packets it would wait for minutes.
     """
     if event == "urllib.Request":
         signal.alarm(REACH_SECONDS)
@@ -25,12 +25,12 @@ def bound_the_first_request(event: str, _args: tuple[Any, ...]) -> None:
 
 
 def main() -> None:
-    """Install into the folder that is given, or do nothing if the same version is there already."""
+    """Install into the given folder; does nothing if it has the same version already."""
     sys.addaudithook(bound_the_first_request)
     try:
         PulumiCommand.install(root=sys.argv[1])
     except OSError as error:
-        sys.exit(f"The official installer can't be reached: {error}")
+        sys.exit(f"can't reach the official installer: {error}")
 
 
 if __name__ == "__main__":

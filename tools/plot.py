@@ -1,4 +1,4 @@
-"""Draw answers per second, by the backend that gave them, from records of `make e2e`: one panel a record, as SVG."""
+"""Draw answers per second by backend, from records of `make e2e`, as SVG: one panel a record."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#aa3377", "#bbbbbb", "#e
 FAILED = "#cc3311"
 INK = "#444444"
 TICKS = 4
-"""Lines across a panel, at round numbers of answers."""
+"""Horizontal lines of a panel, at round numbers of answers."""
 
 
 def main() -> int:
@@ -27,7 +27,7 @@ def main() -> int:
     try:
         records = [json.loads(path.read_text()) for path in options.records]
     except (OSError, ValueError) as error:
-        print(f"no record can be read: {error}; make one: E2E_LOGS=FOLDER make e2e", file=sys.stderr)
+        print(f"can't read a record: {error}; to write one, run: E2E_LOGS=FOLDER make e2e", file=sys.stderr)
         return 1
     options.output.write_text(picture(records))
     print(f"{options.output}: {', '.join(record['name'] for record in records)}")
@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def picture(records: Sequence[Mapping[str, Any]]) -> str:
-    """All panels, one below the other, as the text of an SVG file."""
+    """All panels, stacked, as the text of an SVG file."""
     size = {"width": str(WIDTH), "height": str(HEIGHT * len(records))}
     box = f"0 0 {WIDTH} {HEIGHT * len(records)}"
     root = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "viewBox": box, **size})
@@ -50,8 +50,8 @@ def picture(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def draw(panel: ET.Element, record: Mapping[str, Any], colours: Mapping[str, str]) -> None:
-    """One record: a bar a second, the moments at which something was done, a title with the counts."""
-    # The last second is cut short by the end of the record, and would look like a fault.
+    """One record: a bar a second, marks where something was done, and a title with the counts."""
+    # The record ends within the last second, which would look like a failure.
     seconds = int(record["seconds"])
     bars = [Counter[str]() for _ in range(seconds)]
     for answer in record["answers"]:
@@ -89,10 +89,10 @@ def draw(panel: ET.Element, record: Mapping[str, Any], colours: Mapping[str, str
         write(panel, x + 90 * number + 17, HEIGHT - 10, name, {})
 
 
-def write(panel: ET.Element, x: float, y: float, words: str, style: Mapping[str, str]) -> None:
-    """A line of words."""
+def write(panel: ET.Element, x: float, y: float, line: str, style: Mapping[str, str]) -> None:
+    """Write a line of text."""
     font = {"font-family": "sans-serif", "font-size": "12", "fill": INK}
-    ET.SubElement(panel, "text", {"x": f"{x:.1f}", "y": f"{y:.1f}", **font, **style}).text = words
+    ET.SubElement(panel, "text", {"x": f"{x:.1f}", "y": f"{y:.1f}", **font, **style}).text = line
 
 
 if __name__ == "__main__":

@@ -1,61 +1,62 @@
-"""Bring back what is dead, missing or changed by hand: each part's own script is run once more.
+"""Bring back what is dead, missing or changed by hand: each part's own script runs once more.
 
-`NODE=core-01` makes that machine anew.
+`NODE=core-01` rebuilds that machine.
 """
 
 import os
 import time
 from collections.abc import Sequence
 
+from components.contract import Step
 from tools import stack, up
 from tools.observe import Finding, observe
-from tools.stack import Resources, ToolError
+from tools.stack import Resource, Resources, ToolError
 
 TASK_SECONDS = 20
 
 
 def repair() -> int:
-    """Put right what `status` names, and only that."""
+    """Fix what `status` names, and only that."""
     known = stack.recover()
     node = os.environ.get("NODE", "")
     if not known:
         raise ToolError(f"stack {stack.STACK} is not up, so there is nothing to repair; run: make up")
-    dead = up.wake(up.made_entries(known))
-    form_again(dead)
+    dead = up.wake(up.created_entries(known))
+    recreate_swarm(dead)
     if node:
         rebuild(known, node, [name for name in dead if name != node])
     before = observe()
-    for name in commands_to_run(before.findings):
-        stack.run_again(name)
+    for command in commands_to_run(before.findings):
+        stack.run_again(command)
     if any(finding.refresh for finding in before.findings):
-        changed("refresh", "--yes", "--skip-preview", "--target", "**-service", "--suppress-outputs")
-        changed("up", "--yes", "--skip-preview", "--suppress-outputs")
+        services = stack.targets(stack.services(before.resources))
+        run_pulumi("refresh", "--yes", "--skip-preview", "--suppress-outputs", *services)
+        run_pulumi("up", "--yes", "--skip-preview", "--suppress-outputs")
     after = observe()
-    # Tasks of a node that was just opened take a moment.
-    deadline = time.monotonic() + stack.patience(TASK_SECONDS)
+    # Tasks of a node that was just activated take a moment.
+    deadline = time.monotonic() + stack.scaled(TASK_SECONDS)
     while any(finding.part.startswith("service ") for finding in after.findings) and time.monotonic() < deadline:
         time.sleep(0.5)
         after = observe()
     for finding in after.findings:
         print(f"{finding.part}: {finding.what}; {finding.remedy}")
-    print(
-        "nothing had to be repaired"
-        if not before.findings and not node
-        else "repaired"
-        if after.code == 0
-        else "not all is well yet"
-    )
+    if after.code != 0:
+        print("some problems remain")
+    elif before.findings or node:
+        print("repaired")
+    else:
+        print("nothing to repair")
     return after.code
 
 
-def commands_to_run(findings: list[Finding]) -> list[str]:
-    """Commands in the order of the flow: members first, a node is opened last."""
-    names = {name for finding in findings for name in finding.again}
-    flow = ("swarm-", "nginx-image-", "content-", "proxy-", "ready-")
-    return sorted(names, key=lambda name: next(index for index, prefix in enumerate(flow) if name.startswith(prefix)))
+def commands_to_run(findings: Sequence[Finding]) -> list[Resource]:
+    """Commands in the order of the flow, but a node is activated last: then it has all it needs."""
+    commands = {command["urn"]: command for finding in findings for command in finding.again}
+    order = [*(step for step in Step if step != Step.ACTIVATION), Step.ACTIVATION]
+    return sorted(commands.values(), key=lambda command: (order.index(stack.step_of(command)), command["urn"]))
 
 
-def form_again(dead: Sequence[str]) -> None:
+def recreate_swarm(dead: Sequence[str]) -> None:
     """Where no manager has a quorum any more, make the first living one the only manager; services and tasks stay."""
     entries = stack.nodes()
     living = [entry for entry in entries if entry.name not in dead]
@@ -66,28 +67,18 @@ def form_again(dead: Sequence[str]) -> None:
             entry.name, "docker", "info", "-f", "{{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}}"
         )
         if state.stdout.split() == ["active", "true"]:
-            print(f"the quorum is lost; {entry.name} forms the swarm again, with its services")
-            done = stack.on_node(
-                entry.name,
-                "docker",
-                "swarm",
-                "init",
-                "--force-new-cluster",
-                "--advertise-addr",
-                entry.address,
-                seconds=60,
-            )
+            print(f"the quorum is lost; re-creating the swarm, with its services, from {entry.name}")
+            flags = ("--force-new-cluster", "--advertise-addr", entry.address)
+            done = stack.on_node(entry.name, "docker", "swarm", "init", *flags, seconds=60)
             if done.returncode != 0:
-                raise ToolError(f"{entry.name} can't form the swarm again: {done.stderr.strip()}")
+                raise ToolError(f"{entry.name} can't re-create the swarm: {done.stderr.strip()}; run: make status")
             forget_managers(entry.name)
             return
-    raise ToolError(
-        "no manager of the swarm is left to form it again; the machines have to be made anew: make down, then make up"
-    )
+    raise ToolError("no swarm manager is left to re-create the swarm from; rebuild the stack: make down, then make up")
 
 
 def forget_managers(survivor: str) -> None:
-    """Take out the entries of managers that are no part of the swarm formed again; those that live join anew."""
+    """Remove the entries of managers that are not part of the re-created swarm; those that live join it again."""
     listing = stack.on_node(survivor, "docker", "node", "ls", "--filter", "role=manager", "--format", "{{.Hostname}}")
     for name in listing.stdout.split():
         if name != survivor:
@@ -95,25 +86,26 @@ def forget_managers(survivor: str) -> None:
 
 
 def rebuild(known: Resources, node: str, dead: Sequence[str]) -> None:
-    """Make one machine anew, and everything on it; what belongs to other dead ones is left out."""
-    if f"machines-{node}" not in known:
-        raise ToolError(f"NODE={node} is no machine of stack {stack.STACK}; make status lists them")
-    changed(
+    """Rebuild one machine and everything on it; what belongs to other dead ones is excluded."""
+    machine = stack.commands(known, Step.MACHINE, node)
+    if not machine:
+        raise ToolError(f"NODE={node} is no machine of stack {stack.STACK}; to list them, run: make status")
+    run_pulumi(
         "up",
         "--yes",
         "--skip-preview",
         "--suppress-outputs",
         "--replace",
-        known[f"machines-{node}"]["urn"],
+        machine[0]["urn"],
         *up.replaces(known),
-        *up.excludes(dead),
+        *up.excludes(known, dead),
     )
 
 
-def changed(*arguments: str) -> None:
-    """Run pulumi or end with what to do."""
+def run_pulumi(*arguments: str) -> None:
+    """Run pulumi; a failure says what to do next."""
     if stack.pulumi(*arguments) != 0:
-        raise ToolError("the repair is not done; what failed is said above; put it right and run again: make repair")
+        raise ToolError("the repair failed; fix the error above and run again: make repair")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Show nodes, services and the page on one screen: each ok, or what to do. `--json` prints the same for programs."""
+"""Show nodes, services and findings on one screen, each with what to do. `--json` prints the same for programs."""
 
 import json
 import sys
@@ -10,15 +10,15 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from tools import stack
-from tools.observe import Observation, observe
+from tools.observe import Member, Observation, observe, service_of
 
 WIDTH = 500
-"""Characters of a line that holds all there is: a narrow terminal wraps it, and nothing is cut off."""
-VERDICTS = {0: "all is as it should be", 1: "the page is served, but something is behind", 2: "no page is served"}
+"""Characters of a line; a narrow terminal wraps it instead of cutting it off."""
+VERDICTS = {0: "healthy", 1: "degraded", 2: "down"}
 
 
 def status() -> int:
-    """Exit status 0: all is well; 1: something is behind; 2: no page is served."""
+    """Exit status 0: healthy; 1: degraded; 2: down, no page is served."""
     seen = observe()
     if "--json" in sys.argv[1:]:
         print(json.dumps(as_document(seen), indent=2))
@@ -35,10 +35,17 @@ def as_document(seen: Observation) -> dict[str, object]:
         "url": seen.outputs.get("url"),
         "release": seen.outputs.get("release"),
         "manager": seen.manager,
-        "nodes": {entry.name: asdict(entry) | {"answers": entry.name in seen.facts} for entry in seen.entries},
+        "nodes": {
+            entry.name: asdict(entry)
+            | {"answers": entry.name in seen.facts, "drained": member.drained if member else ""}
+            for entry in seen.entries
+            for member in [seen.members.get(entry.name)]
+        },
         "services": {name: row[1] for name, row in seen.services.items()},
         "tasks": [{"name": row[0], "node": row[1], "state": row[2]} for row in seen.tasks],
-        "findings": [asdict(finding) for finding in seen.findings],
+        "findings": [
+            {"part": finding.part, "what": finding.what, "remedy": finding.remedy} for finding in seen.findings
+        ],
     }
 
 
@@ -57,35 +64,35 @@ def show(seen: Observation) -> None:
 
 
 def node_table(seen: Observation) -> Table:
-    """A line a node."""
+    """One line per node."""
     table = plain_table("node", "address", "role", "swarm", "runs", "release")
     for entry in seen.entries:
-        row = seen.nodes.get(entry.name, [entry.name, "unknown", "", ""])
-        tasks = [task[0] for task in seen.tasks if task[1] == entry.name and task[2].startswith("Running")]
+        member = seen.members.get(entry.name, Member(entry.name, "unknown", "", ""))
+        tasks = [service_of(task[0]) for task in seen.tasks if task[1] == entry.name and task[2].startswith("Running")]
         facts = seen.facts.get(entry.name, {})
-        swarm = ", ".join(word.lower() for word in row[1:3] if word)
+        swarm = ", ".join(text for text in (member.status.lower(), member.availability.lower(), member.drained) if text)
         table.add_row(
             entry.name,
             entry.address,
             entry.role,
             swarm if facts else "does not answer",
-            ", ".join(task.split(".")[0] for task in tasks),
+            ", ".join(tasks),
             facts.get("release", "")[:12],
         )
     return table
 
 
 def service_table(seen: Observation) -> Table:
-    """A line a service."""
+    """One line per service."""
     table = plain_table("service", "running", "on")
     for name, row in sorted(seen.services.items()):
-        nodes = [task[1] for task in seen.tasks if task[0].split(".")[0] == name and task[2].startswith("Running")]
+        nodes = [task[1] for task in seen.tasks if service_of(task[0]) == name and task[2].startswith("Running")]
         table.add_row(name, row[1], ", ".join(sorted(nodes)))
     return table
 
 
 def plain_table(*names: str) -> Table:
-    """An empty table of columns that need little room."""
+    """An empty table with narrow columns."""
     columns = (Column(name, no_wrap=True) for name in names)
     return Table(*columns, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
 

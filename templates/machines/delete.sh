@@ -1,10 +1,13 @@
-@% include "lib.sh" %@
-@% include "machines/" ~ provider ~ ".sh" %@
-# Takes one machine away. Inputs: WORK, STACK, NODE.
+#!/usr/bin/env bash
+# Removes one machine. Inputs: WORK, STACK, NODE, PROVIDER.
+set -euo pipefail
+. templates/lib.sh
+# shellcheck source=templates/machines/providers/docker.sh
+. "templates/machines/providers/$PROVIDER.sh"
 
-mkdir -p "$WORK/locks"
-take_lock "$WORK/locks/$NODE" 300
-# Half gone is not made any more: the next run makes it anew, and does not take it for dead.
-rm -f "$WORK/machines/$NODE/complete"
+mkdir -p "$LOCKS"
+take_lock "$LOCKS/$NODE" 300
+# A half removed machine is created again by the next run, not taken for a dead one.
+rm -f "$MACHINES/$NODE/$MACHINE_COMPLETE"
 remove_machine "$NODE"
-say "gone after $SECONDS s"
+say "removed in $SECONDS s"

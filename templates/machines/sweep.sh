@@ -1,18 +1,20 @@
-@% include "lib.sh" %@
-@% include "machines/" ~ provider ~ ".sh" %@
-# Takes the stack's folder away, and every machine in it that no other resource took away.
-# Inputs: WORK, STACK.
+#!/usr/bin/env bash
+# Removes the stack's folder, and every machine that no other resource removed. Inputs: WORK, STACK, PROVIDER.
+set -euo pipefail
+. templates/lib.sh
+# shellcheck source=templates/machines/providers/docker.sh
+. "templates/machines/providers/$PROVIDER.sh"
 
-for folder in "$WORK"/machines/*/; do
+for folder in "$MACHINES"/*/; do
   [[ -d $folder ]] || continue
   NODE=$(basename "$folder")
-  say "left over, taken away"
   remove_machine "$NODE"
+  say "removed leftover machine"
 done
-for name in $(left_over); do
+for name in $(leftovers); do
   NODE=$name
-  say "left over without a folder, taken away"
   remove_machine "$name"
+  say "removed leftover machine, which had no folder"
 done
 remove_network
 for socket in "$WORK"/ssh.*; do

@@ -1,10 +1,14 @@
+#!/usr/bin/env bash
 # What a manager knows of the swarm, a line each, fields separated by tabs. Runs on a manager as root.
 set -euo pipefail
+. templates/contract.sh
 
 docker node ls --format 'node\t{{.Hostname}}\t{{.Status}}\t{{.Availability}}\t{{.ManagerStatus}}'
+docker node ls -q |
+  xargs docker node inspect -f "drained\t{{.Description.Hostname}}\t{{index .Spec.Labels \"$LABEL_PROXY\"}}\t{{index .Spec.Labels \"$LABEL_DRAINED\"}}"
 docker service ls --format 'service\t{{.Name}}\t{{.Replicas}}'
 docker service ls -q | xargs -r docker service ps --filter desired-state=running --format 'task\t{{.Name}}\t{{.Node}}\t{{.CurrentState}}'
-# A task that ended well by itself was asked to, because its health check failed: Docker keeps no error of it.
+# A task that ended well was asked to, because its health check failed: Docker keeps no error of it.
 docker service ls -q |
   xargs -r docker service ps --no-trunc --filter desired-state=shutdown --format 'fault\t{{.Name}}\t{{.Node}}\t{{.Error}}\t{{.ID}}\t{{.CurrentState}}' |
   awk -F'\t' -v OFS='\t' '$4 == "" && $6 ~ /^Complete/ { $4 = "ended: its health check failed, or it quit" } $4 != ""' | head -n 50

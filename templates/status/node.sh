@@ -1,16 +1,18 @@
-# What one node has, a line each: KEY VALUE. Runs on the node as root. Argument: the image that it should have.
+#!/usr/bin/env bash
+# What one node has, a line each: KEY VALUE. Runs on the node as root. Arguments: the images that it should have.
 set -euo pipefail
+. templates/contract.sh
+. templates/content/hash.sh
 
 echo "docker $(docker info -f '{{.ServerVersion}}')"
 echo "swarm $(docker info -f '{{.Swarm.LocalNodeState}}')"
-if docker image inspect "$1" >/dev/null 2>&1; then echo "image $1"; fi
-
-content=/srv/swarm-site/content
-if release=$(readlink "$content/current"); then
-  hash=$(cd "$content/$release" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum | sha256sum | cut -d' ' -f1) || hash=""
+for image; do
+  if docker image inspect "$image" >/dev/null 2>&1; then echo "image:$image present"; fi
+done
+if release=$(readlink "$FOLDER_CONTENT/current"); then
   echo "release ${release#releases/}"
-  echo "release_hash $hash"
+  echo "release_hash $(hash_of "$FOLDER_CONTENT/$release" || true)"
 fi
-if [[ -e /srv/swarm-site/proxy/current/nginx.conf ]]; then
-  echo "proxy_hash $(sha256sum </srv/swarm-site/proxy/current/nginx.conf | cut -d' ' -f1)"
+if [[ -e $FOLDER_PROXY/current/nginx.conf ]]; then
+  echo "proxy_hash $(sha256sum <"$FOLDER_PROXY/current/nginx.conf" | cut -d' ' -f1)"
 fi

@@ -1,5 +1,8 @@
-@% include "lib.sh" %@
-# The cluster is complete once its members are: from now on a node that leaves hands over. Inputs: WORK.
-[[ -e $WORK/swarm ]] || fail "the swarm was not started; run again: make up"
-rm -f "$WORK/leaving"
-touch "$WORK/complete"
+#!/usr/bin/env bash
+# Marks the cluster as complete: from now on a node that leaves hands over first. Inputs: WORK.
+set -euo pipefail
+. templates/lib.sh
+
+[[ -e $SWARM_STARTED ]] || fail "the swarm was not started; run again: make up"
+rm -f "$DISSOLVING"
+touch "$CLUSTER_COMPLETE"

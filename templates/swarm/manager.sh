@@ -1,10 +1,11 @@
-# How a manager is found, and what it is asked to do with another node's entry.
+# shellcheck shell=bash
+# How a script finds a manager, and what it asks a manager to do with another node's entry.
 
 # living_manager NAME…: prints the first of these nodes that manages a swarm with a quorum and answers within 5 s.
 living_manager() {
   local name
   for name; do
-    if made "$name" && LIMIT=5 on_node "$name" docker node ls -q </dev/null >/dev/null 2>&1; then
+    if is_created "$name" && LIMIT=5 on_node "$name" docker node ls -q </dev/null >/dev/null 2>&1; then
       echo "$name"
       return 0
     fi
@@ -12,22 +13,23 @@ living_manager() {
   return 1
 }
 
-# manager_among_peers: sets `manager` to a living manager that is another node.
+# manager_among_peers: sets `manager` to a living manager other than this node.
 manager_among_peers() {
   local names
   mapfile -t names < <(peers)
+  # shellcheck disable=SC2034 # the caller reads it
   manager=$(living_manager "${names[@]}")
 }
 
-# entries NAME, on a manager: the ids of all entries that bear this name, stale ones too.
+# entries NAME, on a manager: the ids of all entries of this name, stale ones included.
 entries() { docker node ls --format '{{.ID}} {{.Hostname}}' | awk -v name="$1" '$2 == name { print $1 }'; }
 
-# remove_entries NAME, on a manager: an entry of a manager can only be removed after it was demoted. One that a swarm formed
-# again has kept can't be demoted, but removed.
+# remove_entries NAME, on a manager: a manager's entry must be demoted before it can be removed. One left over from a swarm
+# that was re-created can't be demoted, but can be removed.
 remove_entries() {
-  local id words
+  local id output
   for id in $(entries "$1"); do
-    words=$(docker node demote "$id" 2>&1) || true
-    docker node rm --force "$id" >/dev/null || { echo "$words" >&2 && return 1; }
+    output=$(docker node demote "$id" 2>&1) || true
+    docker node rm --force "$id" >/dev/null || { echo "$output" >&2 && return 1; }
   done
 }

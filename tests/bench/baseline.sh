@@ -2,12 +2,12 @@
 # The yardstick of `make bench`: what `make up` builds from nothing, by a plain script, side by side where it can.
 #
 # usage: tests/bench/baseline.sh        three machines, three managers, two backends, two proxies; ends with the page
-#        tests/bench/baseline.sh down   takes all of it away
+#        tests/bench/baseline.sh down   removes all of it
 #
-# environment: NODE_IMAGE, NGINX_IMAGE, NGINX_ARCHIVE (computed as the product names them, where they are not given),
+# environment: RENDERED, NGINX_IMAGE, NGINX_ARCHIVE (see tests/bench/inputs.py, which is asked where they are not given),
 #              BASELINE_FOLDER (swarm-site-baseline in the folder for temporary files)
 #
-# Not in it, on purpose: checks, other people's machines, a second run, settings, changes, a node that is lost. The
+# Left out on purpose: checks, other people's machines, a second run, settings, changes, a node that is lost. The
 # Vagrantfile and the backend's nginx.conf are the product's own, and so are image, content and health checks.
 set -euo pipefail
 
@@ -38,9 +38,9 @@ milestone() { printf 'baseline: %5d ms  %s\n' "$(((${EPOCHREALTIME/./} - BEGAN) 
 up() {
   local node pids=() pid
   BEGAN=${EPOCHREALTIME/./}
-  name_images
-  [[ ! -e $FOLDER ]] || fail "$FOLDER exists; take the last one away first: tests/bench/baseline.sh down"
+  [[ ! -e $FOLDER ]] || fail "$FOLDER exists; first run: tests/bench/baseline.sh down"
   mkdir -m 700 -- "$FOLDER"
+  take_inputs
   mkdir -- "$FOLDER/authorized_keys" "$FOLDER/machines"
   ssh-keygen -q -t ed25519 -N '' -C baseline -f "$FOLDER/key" </dev/null
   install -m 644 "$FOLDER/key.pub" "$FOLDER/authorized_keys/vagrant"
@@ -58,16 +58,9 @@ up() {
   fetch_page
 }
 
-name_images() {
-  if [[ -n ${NODE_IMAGE-} && -n ${NGINX_IMAGE-} && -n ${NGINX_ARCHIVE-} ]]; then return 0; fi
-  local node nginx
-  read -r node nginx < <(cd -- "$ROOT" && .venv/bin/python -c '
-from components.config import folder_hash
-from components.rendering import TEMPLATES
-print(*(folder_hash(TEMPLATES / "images" / name)[:12] for name in ("node", "nginx")))')
-  NODE_IMAGE=localhost/site/node:$node
-  NGINX_IMAGE=localhost:1/site-nginx:$nginx
-  NGINX_ARCHIVE=${XDG_CACHE_HOME:-$HOME/.cache}/swarm-site/images/site-nginx-$nginx.tar
+take_inputs() {
+  if [[ -n ${RENDERED-} ]]; then return 0; fi
+  eval "$(cd -- "$ROOT" && .venv/bin/python -m tests.bench.inputs "$FOLDER/rendered")"
 }
 
 # --- a node ----------------------------------------------------------------------------------------------------------
@@ -100,11 +93,7 @@ prepare() {
 write_files() {
   local node=$1 folder=$FOLDER/machines/$1
   mkdir -- "$folder"
-  sed -e '/@% include .* provider /{r '"$ROOT/templates/machines/docker.rb" -e 'd;}' "$ROOT/templates/machines/Vagrantfile" |
-    sed -e "s|@{ node.name }@|$node|g; s|@{ stack }@|$STACK|g; s|@{ node.address }@|$(address "$node")|" \
-      -e "s|@{ network.prefixlen }@|24|; s|@{ box }@|$NODE_IMAGE|; s|@{ node.memory }@|512|; s|@{ node.cpus }@|1|" \
-      >"$folder/Vagrantfile"
-  if grep '@[{%]' "$folder/Vagrantfile"; then fail "the product's Vagrantfile has a value that this script does not know"; fi
+  cp -- "$RENDERED/$node.Vagrantfile" "$folder/Vagrantfile"
   cat >"$folder/ssh_config" <<END
 Host $node
   HostName $(address "$node")
@@ -141,7 +130,7 @@ become_manager() {
 # The two nginx configurations, as an archive.
 configurations() {
   mkdir -- "$FOLDER/nginx"
-  sed -e "s|@{ root }@|$CONTENT/current|; s|@{ health_path }@|/health|" "$ROOT/templates/backend/nginx.conf" >"$FOLDER/nginx/backend"
+  cp -- "$RENDERED/backend.nginx.conf" "$FOLDER/nginx/backend"
   cat >"$FOLDER/nginx/proxy" <<END
 worker_processes auto;
 pid /tmp/nginx.pid;
@@ -244,7 +233,7 @@ down() {
     pids+=("$!")
   done
   for pid in "${pids[@]}"; do wait "$pid"; done
-  # Where this was cut off, Vagrant may not know of them.
+  # Vagrant may not know the machines of an interrupted run.
   for container in $(docker ps -aq --filter "label=swarm-site.stack=$STACK"); do docker rm -fv "$container" >/dev/null; done
   for node in "${NODES[@]}"; do docker volume rm -f "swarm-site-$STACK-$node" >/dev/null; done
   if docker network inspect "swarm-site-$STACK" >/dev/null 2>&1; then docker network rm "swarm-site-$STACK" >/dev/null; fi
@@ -258,4 +247,4 @@ remove() {
   (cd -- "$folder" && exec vagrant destroy -f) >>"$folder/log" 2>&1 </dev/null || true
 }
 
-main "$@"
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then main "$@"; fi

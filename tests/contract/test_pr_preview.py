@@ -17,10 +17,12 @@ import pytest
 
 from tests.contract.plugin import Plugin
 from tests.e2e.site import copy_tree
-from tools import comparison, pr_preview, stack
-from tools.comparison import COMMAND, SERVICE, SERVICE_CONFIG, UNKNOWN
-from tools.pr_preview import PreviewError, Side
-from tools.report import refusal, report
+from tools import stack, up
+from tools.preview import __main__ as pr_preview
+from tools.preview import comparison
+from tools.preview.__main__ import PreviewError, Side
+from tools.preview.comparison import COMMAND, SERVICE, SERVICE_CONFIG, UNKNOWN
+from tools.preview.report import refusal, report
 
 GOLDEN = Path(__file__).parent / "golden"
 AUTHOR = {f"GIT_{who}_{what}": "nobody@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
@@ -46,6 +48,25 @@ def edit(name: str, old: str, new: str) -> Edit:
 
 
 OVERRIDE = "    count: 3\n    overrides:\n      core-02:\n        memory: 768\n"
+DOCS = """  swarm-site:applications:
+    docs:
+      port: 8081
+      replicas: 1
+      hosts: [docs.example]
+"""
+MACHINES = """  swarm-site:network: 192.168.56.0/24
+  swarm-site:machines:
+    count: 3
+    memory: 512
+    cpus: 1
+"""
+HOSTS = """  swarm-site:machines:
+    provider: ssh
+    hosts:
+      - {name: web-1, address: 192.0.2.11}
+      - {name: web-2, address: 192.0.2.12}
+      - {name: web-3, address: 192.0.2.13}
+"""
 PAIRS: Mapping[str, Edit] = {
     "nothing": edit("README.md", "# swarm-site", "# the swarm site"),
     "content": edit("site/index.html", "hello world", "hello again"),
@@ -55,13 +76,16 @@ PAIRS: Mapping[str, Edit] = {
     "image": settings(
         "  swarm-site:proxy:\n", "  swarm-site:images:\n    nginx: nginx:1.27-alpine\n  swarm-site:proxy:\n"
     ),
-    "backend-configuration": edit("templates/backend/nginx.conf", "sendfile on;", "sendfile off;"),
+    "backend-configuration": edit("templates/application/nginx.conf", "sendfile on;", "sendfile off;"),
     "only-one-proxy": settings("  swarm-site:proxy:\n    replicas: 2\n", "  swarm-site:proxy:\n    replicas: 1\n"),
+    "another-application": settings("  swarm-site:proxy:\n", DOCS + "  swarm-site:proxy:\n"),
     "refused": settings("    managers: 3\n", '    managers: "@here ```"\n'),
 }
 """What is changed, by the name of its golden file."""
 LATER = ("backend-configuration", "only-one-proxy")
-"""Those that are looked at by `make e2e`."""
+"""Those that only `make e2e` runs."""
+EXISTING_HOSTS: Mapping[str, Edit] = {"existing-hosts": settings(MACHINES, HOSTS)}
+"""A change whose differences hold whole scripts; only its first line is compared."""
 SECRET = """
 import pulumi_command
 
@@ -81,7 +105,7 @@ SECRETS: Mapping[str, Edit] = {
 
 @dataclass(frozen=True)
 class Look:
-    """A side that was previewed, in a folder that stays."""
+    """A previewed side, in a folder that stays."""
 
     folder: Path
     raw: Mapping[str, Any]
@@ -102,11 +126,11 @@ def repository(engine: str, bundled_home: Path, tmp_path_factory: pytest.TempPat
     copy_tree(clone)
     (clone / ".venv").symlink_to(sys.prefix)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stack, "ROOT", clone)
+        patch.setattr(pr_preview, "PROJECT", clone)
         patch.setenv("PULUMI_HOME", str(bundled_home))
         git(clone, "init", "--quiet", "--initial-branch=main")
         commit(clone)
-        for name, change in {**PAIRS, **SECRETS}.items():
+        for name, change in {**PAIRS, **EXISTING_HOSTS, **SECRETS}.items():
             git(clone, "checkout", "--quiet", "-b", name, "main")
             change(clone)
             commit(clone)
@@ -114,8 +138,8 @@ def repository(engine: str, bundled_home: Path, tmp_path_factory: pytest.TempPat
         yield clone
 
 
-def git(clone: Path, *words: str) -> None:
-    subprocess.run(["git", *words], cwd=clone, env=os.environ | AUTHOR, check=True, capture_output=True)
+def git(clone: Path, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=clone, env=os.environ | AUTHOR, check=True, capture_output=True)
 
 
 def commit(clone: Path) -> None:
@@ -147,7 +171,7 @@ def markdown(look: Looker, name: str) -> str:
 
 
 def without_hashes(text: str) -> str:
-    """A text in which another commit of this repository is no difference."""
+    """A text without hashes, which differ between commits of this repository."""
     text = re.sub(r"[0-9a-f]{64}", "HASH", text)
     return re.sub(r"(?<![0-9a-f])(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{12}(?![0-9a-f])", "HASH", text)
 
@@ -160,11 +184,17 @@ def test_the_markdown_of_a_change_is_its_golden_file(name: str, look: Looker) ->
         golden.write_text(text)
     expected = golden.read_text() if golden.exists() else ""
     difference = "\n".join(difflib.unified_diff(expected.splitlines(), text.splitlines(), "golden", "now", "", "", 1))
-    assert text == expected, f"{name}.md is another now; if it should be, run with UPDATE_GOLDEN=1:\n{difference}"
+    assert text == expected, f"{name}.md differs; if it should, run with UPDATE_GOLDEN=1:\n{difference}"
 
 
-def test_there_is_no_golden_file_that_nothing_is_compared_with() -> None:
+def test_every_golden_file_belongs_to_a_change() -> None:
     assert {path.stem for path in GOLDEN.iterdir()} == set(PAIRS)
+
+
+def test_a_change_from_created_machines_to_existing_hosts_needs_down_first(look: Looker) -> None:
+    first = markdown(look, *EXISTING_HOSTS).splitlines()[0]
+    assert first.startswith("**3 machines removed (`core-01` to `core-03`); 3 machines added (`web-1` to `web-3`). ")
+    assert "Needs `make down` first**, run on the base: the provider of the machines changes from `docker` to " in first
 
 
 @pytest.mark.e2e
@@ -175,9 +205,7 @@ def test_secret_values_stay_secret(look: Looker) -> None:
     assert "hunter" not in text
 
 
-def test_the_command_prints_the_same_from_another_folder_and_says_that_a_change_is_refused(
-    repository: Path, look: Looker
-) -> None:
+def test_the_command_reports_a_refused_change_with_status_1(repository: Path, look: Looker) -> None:
     done = command(repository, "refused")
     assert (done.returncode, without_about(done.stdout)) == (1, without_about(markdown(look, "refused")))
     assert done.stdout.splitlines()[-1].startswith("Stack `dev`, base `")
@@ -194,7 +222,7 @@ def command(repository: Path, head: str) -> "subprocess.CompletedProcess[str]":
     """Runs the tool as a user whose Docker is elsewhere."""
     environment = os.environ | {"BASE": "main", "HEAD": head, "STACK": "dev", "DOCKER_HOST": "tcp://elsewhere:1"}
     return subprocess.run(
-        [sys.executable, "-m", "tools.pr_preview"],
+        [sys.executable, "-m", "tools.preview"],
         cwd=repository,
         env=environment,
         capture_output=True,
@@ -212,7 +240,7 @@ def without_about(text: str) -> str:
 
 
 def stack_of(look: Look, empty: Mapping[str, Any], docker: Plugin) -> dict[str, Any]:
-    """The state of a stack in which everything that a preview planned is there, made from that of an empty one."""
+    """The state of a stack in which everything exists that a preview planned, based on that of an empty one."""
     states = [copy.deepcopy(step["newState"]) for step in look.raw["steps"]]
     planned = json.dumps(states)
     ids, providers = {}, {}
@@ -247,7 +275,7 @@ def stack_of(look: Look, empty: Mapping[str, Any], docker: Plugin) -> dict[str, 
 
 
 def outputs(state: Mapping[str, Any], docker: Plugin) -> Mapping[str, Any]:
-    """What the provider would have said when it made a resource."""
+    """What the provider would have returned when it created a resource."""
     if state["type"] == COMMAND:
         return {**state["inputs"], "stdout": "", "stderr": ""}
     if state["type"] in (SERVICE, SERVICE_CONFIG):
@@ -266,25 +294,51 @@ OPERATIONS = {
 }
 
 
-@pytest.mark.e2e
-@pytest.mark.parametrize("name", ["one-more-node", "memory-of-one-node", "backend-configuration", "only-one-proxy"])
-def test_the_engine_plans_the_same_for_a_stack_that_is_as_the_base_says(
-    name: str, look: Looker, docker_plugin: Plugin
-) -> None:
-    base, head = look("main"), look(name)
-    call = functools.partial(pr_preview.pulumi, head.tree, head.folder)
-    empty = json.loads(call("stack", "export", "--stack", stack.STACK))
-    call("stack", "import", "--stack", stack.STACK, text=json.dumps(stack_of(base, empty, docker_plugin)))
-    steps = json.loads(call("preview", "--json", "--stack", stack.STACK))["steps"]
-    planned = {
+def planned(look: Look, deployment: Mapping[str, Any], *arguments: str) -> dict[str, str]:
+    """What the engine plans for a side on a stack in this state, by the resource's name."""
+    call = functools.partial(pr_preview.pulumi, look.tree, look.folder)
+    call("stack", "import", "--stack", stack.STACK, text=json.dumps(deployment))
+    steps = json.loads(call("preview", "--json", "--stack", stack.STACK, *arguments))["steps"]
+    kinds = {
         comparison.name_of(step["urn"]): OPERATIONS[step["op"]]
         for step in steps
         if step["op"] != "same" and (step.get("newState") or step["oldState"])["custom"]
     }
-    # The engine puts a note of its own into the inputs of a provider, which only a state that it wrote itself has too.
-    planned.pop("swarm-manager")
-    changes = comparison.compare(comparison.resources(base.raw), comparison.resources(head.raw))
-    assert {change.resource.name: change.kind for change in changes} == planned
+    # The engine adds an input of its own to providers, which only a state that it wrote itself has, too.
+    kinds.pop("swarm-manager")
+    return kinds
+
+
+@pytest.fixture
+def base_state(look: Looker, docker_plugin: Plugin) -> dict[str, Any]:
+    """The state of a stack like the base."""
+    base = look("main")
+    call = functools.partial(pr_preview.pulumi, base.tree, base.folder)
+    return stack_of(base, json.loads(call("stack", "export", "--stack", stack.STACK)), docker_plugin)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    "name",
+    ["one-more-node", "memory-of-one-node", "backend-configuration", "only-one-proxy", "another-application"],
+)
+def test_the_engine_plans_the_same_for_a_stack_like_the_base(
+    name: str, look: Looker, base_state: Mapping[str, Any]
+) -> None:
+    base, head = (comparison.resources(look(side).raw) for side in ("main", name))
+    changes = comparison.compare(base, head)
+    assert {change.resource.name: change.kind for change in changes} == planned(look(name), base_state)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("dead", ["core-01", "core-02"], ids=["without a proxy", "with a proxy"])
+def test_the_engine_excludes_all_of_a_dead_node_and_nothing_else(
+    dead: str, look: Looker, base_state: Mapping[str, Any]
+) -> None:
+    known = {resource["urn"]: resource for resource in base_state["deployment"]["resources"]}
+    living = {"core-01", "core-02", "core-03"} - {dead}
+    changes = planned(look("content"), base_state, *up.excludes(known, [dead]))
+    assert changes == {f"content-{node}": "updated" for node in living}
 
 
 def test_the_inputs_that_replace_are_those_that_the_docker_plugin_names(look: Looker, docker_plugin: Plugin) -> None:
@@ -303,7 +357,7 @@ def test_the_inputs_that_replace_are_those_that_the_docker_plugin_names(look: Lo
 
 
 def variants(type_: str) -> Iterator[tuple[str, bool]]:
-    """Inputs of a type, and whether a change of them makes it anew."""
+    """Inputs of a type, and whether a change of them replaces it."""
     yield from ((key, True) for key in comparison.REPLACE_ONLY[type_] if key != "data")
     if type_ == SERVICE:
         yield from (

@@ -142,8 +142,8 @@ class Background:
 class Site:
     """One stack on a copy of the tree.
 
-    `folder` holds the copy and its state, `logs` what every command said. `patience` is how many times as long as a
-    container its machines may take for anything.
+    `folder` holds the copy and its state, `logs` the output of every command. `timeout_factor` is how many times as
+    long as a container its machines may take for anything.
     """
 
     folder: Path
@@ -152,7 +152,7 @@ class Site:
     network: str = "192.168.61.0/24"
     count: int = 3
     target: str = field(default_factory=lambda: os.environ.get("TARGET") or "docker")
-    patience: float = 1
+    timeout_factor: float = 1
     is_up: bool = False
     _calls: int = 0
 
@@ -273,7 +273,7 @@ class Site:
             CallError: it ended otherwise.
         """
         call = self.begin(name, command, clone=clone, environment=environment).wait(
-            seconds * self.patience, quiet=quiet
+            seconds * self.timeout_factor, quiet=quiet
         )
         if (call.status != 0) != fails:
             expected = "succeeded, and should not have" if fails else f"failed with exit status {call.status}"
@@ -327,7 +327,7 @@ class Site:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=NODE_SECONDS * self.patience,
+            timeout=NODE_SECONDS * self.timeout_factor,
             check=False,
         )
         assert done.returncode == 0 or not check, f"{node}: {shlex.join(words)}: {done.stderr or done.stdout}"

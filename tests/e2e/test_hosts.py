@@ -274,8 +274,8 @@ def test_a_host_that_dies_costs_no_visitor_anything_and_its_return_catches_up(ru
         running.start("gamma")
         wait_until("gamma", lambda: running.on_node("gamma", "true", check=False) == "" and running.members()["gamma"])
         running.up()
-    assert "gamma gives no sign, and can't be started or switched off from here" in text
-    assert "gamma is dead: it is drained, and what it missed waits for it" in text
+    assert "gamma is unreachable and can't be powered off from here" in text
+    assert "gamma is unreachable: drained and skipped" in text
     assert record.of("GET").failed == 0, record
     assert running.releases("gamma")[0] == running.outputs()["release"]
     wait_until("all nodes active, all services complete", running.is_whole)
@@ -297,7 +297,7 @@ def test_a_host_that_is_made_anew_is_given_back_and_adopted_again(running: Hosts
 def test_down_gives_all_hosts_back_as_they_were_found(running: Hosts, found: Mapping[str, list[str]]) -> None:
     text = running.down().text
 
-    assert "nothing of stack hosts is left\n" in text
+    assert "everything of stack hosts was removed\n" in text
     assert_as_found(running, found)
     assert running.left() == []
 
@@ -309,8 +309,8 @@ def test_down_with_a_dead_host_does_not_wait_and_says_what_is_left_on_it(
 
     text = running.down().text
 
-    assert f"alpha ({HOSTS['alpha']}) did not answer: what stack hosts put on it is still there" in text
-    assert "nothing of stack hosts is left but on these" in text
+    assert f"alpha ({HOSTS['alpha']}) did not answer, so it was not given back" in text
+    assert "everything of stack hosts was removed, but from these hosts" in text
     assert_as_found(running, found, "beta", "gamma")
     assert running.left() == []
 

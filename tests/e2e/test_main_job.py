@@ -21,7 +21,7 @@ pytestmark = pytest.mark.e2e
 
 INDEX = "site/index.html"
 PROXY_TEMPLATE = "templates/proxy/nginx.conf"
-BACKEND_TEMPLATE = "templates/backend/nginx.conf"
+BACKEND_TEMPLATE = "templates/application/nginx.conf"
 UNKNOWN_DIRECTIVE = "no_such_directive on;"
 CONTENT_STEPS = {"content-core-01": "update", "content-core-02": "update", "content-core-03": "update"}
 SECRETS = re.compile(rb"SWMTKN-1-[0-9a-z]+|-----BEGIN [A-Z ]*PRIVATE KEY-----")
@@ -191,6 +191,52 @@ def test_a_node_that_asks_for_an_image_asks_no_proxy(running: Site) -> None:
     assert "/v2/" not in log, "a proxy would take a backend that refuses this for dead"
 
 
+# --- a second application -------------------------------------------------------------------------------------------
+
+
+DOCS_URL = "http://{}:8081/"
+
+
+def test_a_second_copy_of_the_site_is_one_value_and_every_tool_knows_it(running: Site) -> None:
+    git = "git -c user.name=tests -c user.email=tests@example.invalid"
+    running.run("git", f"git init -q && git add -A && {git} commit -qm base", seconds=NODE_SECONDS)
+    before = {service: running.containers(service) for service in ("backend", "proxy")}
+    docs = {"applications": {"docs": {"port": 8081, "hosts": ["docs.example"]}}}
+    with running.watch("second application", pages=[index(running).encode()]) as record:
+        running.configure(docs)
+        report = running.run("pr-preview", "make pr-preview BASE=HEAD", seconds=UP_SECONDS).text
+        assert "**Service `docs` added; proxies reconfigured.** Visitors notice nothing." in report
+        record.mark("up")
+        running.up()
+    assert record.failed == 0, record
+    assert {service: running.containers(service) for service in before} == before, "a container was restarted"
+    nodes = running.running("docs")
+    assert len(nodes) == 2
+    for node in nodes:
+        assert fetch(DOCS_URL.format(running.address(node))).text == index(running)
+    routed = fetch(running.outputs()["url"], headers={"Host": "docs.example"})
+    assert (routed.status, routed.text) == (200, index(running))
+    assert re.search(r"^docs +2/2 ", running.run("status", "make status", seconds=UP_SECONDS).text, re.MULTILINE)
+    logs = running.run("logs", "make logs", seconds=NODE_SECONDS).text
+    assert re.search(rf"\bdocs\.\S+@{nodes[0]} ", logs)
+
+    running.swarm("service", "rm", "docs")
+    wait_until("the end of its containers", lambda: not running.containers("docs"))
+    status = running.run("status", "make status", seconds=UP_SECONDS, fails=True).text
+    assert "service docs: is not in the swarm; make repair" in status
+    assert running.run("repair", "make repair", seconds=UP_SECONDS).text.endswith("repaired\n")
+    assert len(running.running("docs")) == 2
+    assert running.preview() == {}
+
+    running.configure({})
+    report = running.run("pr-preview", "git add -A && make pr-preview BASE=HEAD", seconds=UP_SECONDS).text
+    assert "**Nothing changes.**" in report, "the base has no such application either"
+    running.up()
+    assert fetch(DOCS_URL.format(running.address(nodes[0]))).status == 0
+    assert running.swarm("config", "ls", "--filter", "label=swarm-site=docs", "-q") == ""
+    wait_until_whole(running)
+
+
 # --- content ----------------------------------------------------------------------------------------------------------
 
 
@@ -279,7 +325,7 @@ def test_without_any_backend_there_is_a_plain_page_and_it_mends_itself(running: 
     page = fetch(url)
 
     assert (page.status, page.headers.get_content_type(), page.backend) == (502, "text/plain", ""), page
-    assert page.text.startswith("502: no backend answers")
+    assert page.text.startswith("502: no endpoint of backend answers")
     assert page.proxy
     running.swarm("service", "scale", "--detach", "backend=2")
     wait_until("the page again", lambda: fetch(url).status == 200)
@@ -297,9 +343,9 @@ def test_a_proxy_setting_that_nginx_refuses_reaches_no_node(running: Site) -> No
         running.restore(PROXY_TEMPLATE)
         running.up()
         record.mark("mended")
-    assert f"nginx refuses the configuration made from {PROXY_TEMPLATE}" in text
+    assert f"nginx rejects the configuration rendered from {PROXY_TEMPLATE}" in text
     assert 'unknown directive "no_such_directive"' in text
-    assert "run again: make up" in text
+    assert "make up failed; fix the error above and run it again" in text
     assert live_proxy_settings(running) == live
     assert running.containers("proxy") == before
     assert record.failed == 0, record
@@ -319,9 +365,9 @@ def test_a_proxy_setting_that_no_node_can_take_over_is_taken_back(running: Site)
         running.up()
         record.mark("mended")
     for node in live:
-        assert f"{node}: the proxy configuration is refused, the one before stays live" in text
+        assert f"{node}: the new proxy configuration did not become live, the previous one stays" in text
     assert "bind() to 0.0.0.0:22 failed (98: Address already in use)" in text, "nginx's own words are missing"
-    assert "run again: make up" in text
+    assert "make up failed; fix the error above and run it again" in text
     assert live_proxy_settings(running) == live
     assert running.containers("proxy") == before
     # The one before is taken over anew.
@@ -345,9 +391,9 @@ def test_a_backend_setting_that_nginx_refuses_reaches_no_node(running: Site) -> 
         running.restore(BACKEND_TEMPLATE)
         running.up()
         record.mark("mended")
-    assert f"nginx refuses the configuration made from {BACKEND_TEMPLATE}" in text
+    assert f"nginx rejects the configuration rendered from {BACKEND_TEMPLATE}" in text
     assert 'unknown directive "no_such_directive"' in text
-    assert "run again: make up" in text
+    assert "make up failed; fix the error above and run it again" in text
     assert running.containers("backend") == before
     assert record.failed == 0, record
     assert running.preview() == {}
@@ -364,7 +410,7 @@ def test_a_backend_that_does_not_get_healthy_is_taken_back(running: Site) -> Non
         running.up()
         record.mark("mended")
     assert re.search(r"task backend\.\d on core-0\d: .*health", text), "the cause is not named"
-    assert "run again: make up" in text
+    assert "make up failed; fix the error above and run it again" in text
     assert record.of("GET").failed == 0, record
     wait_until_whole(running)
     assert running.preview() == {}

@@ -21,7 +21,7 @@ from tests.e2e.site import NODE_SECONDS, PROJECT, Site, alone, fetch, wait_until
 pytestmark = [pytest.mark.e2e, pytest.mark.targets(provider="libvirt")]
 
 INDEX = "site/index.html"
-PATIENCE = 6
+TIMEOUT_FACTOR = 6
 """How many times as long as a container an emulated machine may take."""
 SLOW_SECONDS = 400
 MORE_MEMORY = 544
@@ -106,7 +106,12 @@ def site(request: pytest.FixtureRequest, logs: Path, tmp_path_factory: pytest.Te
     chosen = os.environ.get("E2E_SITE")
     folder = Path(chosen).resolve() if chosen else tmp_path_factory.mktemp("a virtual site")
     site = VirtualSite(
-        folder, logs / request.path.stem, stack="virt", network="192.168.72.0/24", target="libvirt", patience=PATIENCE
+        folder,
+        logs / request.path.stem,
+        stack="virt",
+        network="192.168.72.0/24",
+        target="libvirt",
+        timeout_factor=TIMEOUT_FACTOR,
     )
     site.configure(SETTINGS)
     with alone(site.stack):

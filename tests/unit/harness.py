@@ -8,7 +8,6 @@ import runpy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,9 +22,11 @@ from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.settings import SETTINGS
 from pulumi.runtime.stack import Stack, run_pulumi_func
 
-from components import PACKAGE
-from components.config import REDIRECTING_VARIABLES, Node, ProxySettings
-from components.machines import Machine
+from components.contract import PACKAGE
+from components.image import ImageRef
+from components.scripts import Machine
+from components.settings import REDIRECTING_VARIABLES, Node, ProxySettings, Settings, parse
+from components.swarm import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 STACK_TYPE = "pulumi:pulumi:Stack"
@@ -64,13 +65,31 @@ class Registered:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """A Command's environment without its scripts."""
-        return {k: v for k, v in self.inputs.get("environment", {}).items() if not k.endswith("_SCRIPT")}
+        """A Command's environment."""
+        found: Mapping[str, str] = self.inputs.get("environment", {})
+        return found
+
+    @property
+    def own(self) -> Mapping[str, str]:
+        """A Command's environment without what every Command has."""
+        common = {"WORK", "STEP", "NODE", "SCRIPT_HASH", "DELETE_SCRIPT"}
+        return {key: value for key, value in self.environment.items() if key not in common}
+
+    @property
+    def step(self) -> str:
+        """What a Command does."""
+        return self.environment["STEP"]
+
+    @property
+    def node(self) -> str:
+        """The node that a Command works on."""
+        return self.environment["NODE"]
 
     @property
     def scripts(self) -> Mapping[str, str]:
-        """A Command's scripts, by CREATE_SCRIPT and DELETE_SCRIPT."""
-        return {k: v for k, v in self.inputs.get("environment", {}).items() if k.endswith("_SCRIPT")}
+        """The paths of a Command's scripts below `templates/`, by `create` and `delete`."""
+        texts = {verb: self.inputs.get(verb, "") for verb in ("create", "delete")}
+        return {verb: text.rpartition("templates/")[2] for verb, text in texts.items() if "templates/" in text}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +132,7 @@ class RecordingMocks(Mocks):
             return "", {}
         state = dict(args.inputs)
         if args.typ == COMMAND:
-            state |= {"stdout": f"words of {args.name}", "stderr": ""}
+            state |= {"stdout": f"output of {args.name}", "stderr": ""}
         elif args.typ == SERVICE_CONFIG:
             state.setdefault("name", f"{args.name}-0a1b2c3")
         elif args.typ not in (SERVICE, PROVIDER):
@@ -308,8 +327,10 @@ def _event_loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 # --- what one component's test needs of the others -------------------------------------------------------------------
 
-WORK = ".work/dev"
-NETWORK = IPv4Network("192.168.56.0/24")
+
+def settings(values: Mapping[str, Any] | None = None, stack: str = "dev") -> Settings:
+    """The settings of a stack file; defaults where it says nothing."""
+    return parse(stack, {key: json.dumps(value) for key, value in (values or {}).items()}, {})
 
 
 def nodes(count: int = 3, *, managers: int = 3, proxies: Sequence[int] = (2, 3), prefix: str = "core") -> list[Node]:
@@ -339,6 +360,21 @@ def machines(planned: Sequence[Node]) -> list[Machine]:
 
 def provider() -> docker.Provider:
     return docker.Provider("manager", host="ssh://swarm-manager")
+
+
+def image() -> ImageRef:
+    """An image that the step `image` provides."""
+    return ImageRef(reference="localhost:1/site-nginx:1", provided=stand_in("image"))
+
+
+def cluster(*active: str, timeout_factor: int = 1) -> Cluster:
+    """A cluster whose nodes are active after some steps."""
+    return Cluster(
+        provider=provider(),
+        resource=stand_in("cluster"),
+        active=[stand_in(name) for name in active or ("ready-core-02", "ready-core-03")],
+        timeout_factor=timeout_factor,
+    )
 
 
 def proxy_settings(**changes: Any) -> ProxySettings:

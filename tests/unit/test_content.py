@@ -1,21 +1,30 @@
 """A release of the content folder on every node."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from components.config import Node
+import pytest
+
+from components import content
 from components.content import Content, ContentArgs
-from components.rendering import render
-from tests.unit.harness import COMMAND, WORK, Run, machines, nodes, run
+from components.digest import folder_hash
+from components.settings import ContentSettings, Node
+from tests.unit.harness import COMMAND, Run, machines, nodes, run
 
-RELEASE = "0123456789abcdef" * 4
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The content folder of a project of the test's own."""
+    monkeypatch.setattr(content, "PROJECT", tmp_path)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/index.html").write_text("hello\n")
+    return tmp_path / "site"
 
 
-def made(planned: Sequence[Node], *names: str, **changes: Any) -> Run:
-    arguments = {"work": WORK, "folder": "site", "release": RELEASE, **changes}
-
+def made(planned: Sequence[Node], *names: str, **settings: Any) -> Run:
     def body() -> Any:
-        args = ContentArgs(machines=machines(planned), **arguments)
+        args = ContentArgs(settings=ContentSettings(**settings), machines=machines(planned))
         components = [Content(name, args) for name in names or ("content",)]
         return [
             {
@@ -39,22 +48,19 @@ def test_there_is_one_release_a_node() -> None:
     assert {resource.parent for resource in result.within("content") if resource.name != "content"} == {"content"}
 
 
-def test_a_release_is_sent_and_switched_to_by_its_hash() -> None:
+def test_a_release_is_delivered_and_switched_to_by_its_hash(folder: Path) -> None:
     release = made(nodes(2), keep=7)["content-core-02"]
-    assert release.environment == {
-        "NODE": "core-02",
-        "WORK": ".work/dev",
-        "FOLDER": "site",
-        "RELEASE": RELEASE,
-        "KEEP": "7",
-    }
-    assert release.scripts == {"CREATE_SCRIPT": render("content/release.sh")}
+    assert (release.step, release.node) == ("content", "core-02")
+    assert release.own == {"FOLDER": "site", "RELEASE": folder_hash(folder), "KEEP": "7"}
+    assert release.scripts == {"create": "content/release.sh"}
     assert release.timeouts == {"create": "10m", "update": "10m", "delete": "10m"}
 
 
-def test_another_release_runs_the_script_again_and_replaces_nothing() -> None:
-    before, after = made(nodes(1))["content-core-01"], made(nodes(1), release="f" * 64)["content-core-01"]
-    assert after.environment["RELEASE"] == "f" * 64
+def test_another_release_runs_the_script_again_and_replaces_nothing(folder: Path) -> None:
+    before = made(nodes(1))["content-core-01"]
+    (folder / "index.html").write_text("changed\n")
+    after = made(nodes(1))["content-core-01"]
+    assert before.environment["RELEASE"] != after.environment["RELEASE"]
     assert before.inputs["triggers"] == after.inputs["triggers"] == ["machine-core-01-id"]
 
 
@@ -62,26 +68,16 @@ def test_a_release_waits_for_its_machine_and_for_no_other() -> None:
     assert made(nodes(2))["content-core-02"].dependencies == {"machine-core-02"}
 
 
-def test_three_earlier_releases_stay_where_nothing_else_is_said() -> None:
-    assert made(nodes(1))["content-core-01"].environment["KEEP"] == "3"
-
-
-def test_it_hands_on_release_and_mount() -> None:
+def test_it_hands_on_release_and_mount(folder: Path) -> None:
     result = made(nodes(2))
     assert result.returned == [
         {
-            "release": RELEASE,
+            "release": folder_hash(folder),
             "mount": "/srv/swarm-site/content",
             "delivered": {"core-01": "content-core-01-id", "core-02": "content-core-02-id"},
         }
     ]
-    assert result.outputs["content"] == {"release": RELEASE, "mount": "/srv/swarm-site/content"}
-
-
-def test_the_nodes_put_it_where_the_mount_says() -> None:
-    result = made(nodes(1))
-    for script in result["content-core-01"].scripts.values():
-        assert f"{result.returned[0]['mount']}" in script
+    assert result.outputs["content"] == {"release": folder_hash(folder), "mount": "/srv/swarm-site/content"}
 
 
 def test_two_contents_stand_side_by_side() -> None:

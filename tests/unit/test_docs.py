@@ -1,4 +1,4 @@
-"""The settings reference in docs/settings.md and Pulumi.yaml: generated from the models, never stale."""
+"""What `make docs` generates from models and contract: never stale."""
 
 import re
 import shutil
@@ -10,34 +10,34 @@ import pytest
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from components import PACKAGE
-from components.config import DEFAULTS, RULES, SECTIONS
-from tools import docs, stack
+from components.contract import PACKAGE, PROJECT
+from components.settings import DEFAULTS, RULES, SECTIONS
+from tools import docs
 from tools.stack import ToolError
 
-FILES = ("docs/settings.md", "Pulumi.yaml")
+FILES = ("docs/settings.md", "docs/stack-folder.md", "Pulumi.yaml", "templates/contract.sh")
 KEYS = [setting.key for section in SECTIONS for setting in docs.settings(section)]
 
 
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with copies of the two files, which the tool takes for the project."""
-    (tmp_path / "docs").mkdir()
+    """A folder with copies of the files, which the tool takes for the project."""
     for name in FILES:
-        shutil.copy(stack.ROOT / name, tmp_path / name)
-    monkeypatch.setattr(stack, "ROOT", tmp_path)
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(PROJECT / name, tmp_path / name)
+    monkeypatch.setattr(docs, "PROJECT", tmp_path)
     monkeypatch.setattr(sys, "argv", ["docs"])
     return tmp_path
 
 
 def declared() -> dict[str, Any]:
     """What Pulumi.yaml says of the project's own keys."""
-    config = yaml.safe_load((stack.ROOT / "Pulumi.yaml").read_text())["config"]
+    config = yaml.safe_load((PROJECT / "Pulumi.yaml").read_text())["config"]
     return {key.removeprefix(f"{PACKAGE}:"): value for key, value in config.items() if not key.startswith("pulumi:")}
 
 
 def test_both_files_match_the_models() -> None:
-    assert docs.stale(stack.ROOT) == {}, "run: make docs"
+    assert docs.stale(PROJECT) == {}, "run: make docs"
 
 
 def test_pulumi_yaml_declares_exactly_the_settings_with_their_defaults() -> None:
@@ -52,9 +52,7 @@ def test_pulumi_yaml_declares_exactly_the_settings_with_their_defaults() -> None
 @pytest.mark.parametrize("key", KEYS)
 def test_every_setting_has_one_line_in_each_file(key: str) -> None:
     section, _, name = key.partition(".")
-    assert (
-        len(re.findall(rf"^\| `{re.escape(key)}` \|", (stack.ROOT / "docs/settings.md").read_text(), re.MULTILINE)) == 1
-    )
+    assert len(re.findall(rf"^\| `{re.escape(key)}` \|", (PROJECT / "docs/settings.md").read_text(), re.MULTILINE)) == 1
     if name:
         assert len(re.findall(rf"^{re.escape(name)} \(", declared()[section]["description"], re.MULTILINE)) == 1
 
@@ -84,26 +82,26 @@ def test_a_stale_file_is_named_with_what_to_run_and_then_written(
 ) -> None:
     fresh = {name: (clone / name).read_text() for name in FILES}
     for name in FILES:
-        (clone / name).write_text(fresh[name].replace("Number of machines.", "How many."))
+        (clone / name).write_text(fresh[name].replace("Number of machines.", "How many.").replace("LOCKS", "LOCK"))
     monkeypatch.setattr(sys, "argv", ["docs", "--check"])
     with pytest.raises(
-        ToolError, match=r"^the settings reference is stale in docs/settings\.md and Pulumi\.yaml; run: make docs$"
+        ToolError, match=r"^docs/settings\.md, Pulumi\.yaml, templates/contract\.sh: stale; run: make docs$"
     ):
         docs.docs()
     assert "How many." in (clone / "docs/settings.md").read_text(), "a check writes nothing"
 
     monkeypatch.setattr(sys, "argv", ["docs"])
     assert docs.docs() == 0
-    assert capsys.readouterr().out == "written: docs/settings.md, Pulumi.yaml\n"
+    assert capsys.readouterr().out == "written: docs/settings.md, Pulumi.yaml, templates/contract.sh\n"
     assert {name: (clone / name).read_text() for name in FILES} == fresh
 
     monkeypatch.setattr(sys, "argv", ["docs", "--check"])
     assert docs.docs() == 0
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [name for name in FILES if not name.endswith(".sh")])
 def test_a_file_without_its_marks_is_refused_and_left_alone(clone: Path, name: str) -> None:
-    text = (clone / name).read_text().replace("settings: written by", "settings written by")
+    text = (clone / name).read_text().replace(": written by", " written by")
     (clone / name).write_text(text)
     with pytest.raises(ToolError, match=f"^{re.escape(name)} must contain the lines"):
         docs.docs()

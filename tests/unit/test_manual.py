@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from components.config import SECTIONS
+from components.settings import SECTIONS
+from tests.unit.harness import ROOT
 from tools import docs
-from tools.stack import ROOT
 
 README_LINES = 160
 FRAGMENT_LETTERS = 12
@@ -118,7 +118,7 @@ def complaint(command: str) -> str:
 
 def known_variables() -> set[str]:
     """The variables that the Makefile, the tools and the tests on real nodes read."""
-    files = [ROOT / "Makefile", *ROOT.glob("tools/*"), *ROOT.glob("tests/e2e/*.py")]
+    files = [ROOT / "Makefile", *ROOT.glob("tools/*"), *ROOT.glob("tools/*/*.py"), *ROOT.glob("tests/e2e/*.py")]
     text = "\n".join(file.read_text() for file in files if file.is_file())
     return set(re.findall(r'(?:\$[({]?|environ(?:\.get\(|\[)")([A-Z][A-Z0-9_]*)', text))
 

@@ -1,4 +1,4 @@
-"""The comparison of two previews and its Markdown, on previews made by hand, and the trees it looks at."""
+"""The comparison of two previews and its Markdown, on hand-written previews, and the trees that are previewed."""
 
 import hashlib
 import json
@@ -14,10 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from tools import pr_preview, stack
-from tools.comparison import COMMAND, SERVICE, SERVICE_CONFIG, UNKNOWN, Resources, compare, file_diffs, resources
-from tools.pr_preview import PreviewError, Side
-from tools.report import CUT_LINE, LIMIT, cut, fence, listed, refusal, report, visible
+from components.contract import PROJECT, Step
+from tools.preview import __main__ as pr_preview
+from tools.preview.__main__ import PreviewError, Side
+from tools.preview.comparison import (
+    COMMAND,
+    SERVICE,
+    SERVICE_CONFIG,
+    UNKNOWN,
+    Resources,
+    compare,
+    file_diffs,
+    resources,
+)
+from tools.preview.markdown import CUT_LINE, cut, fence, listed, printable
+from tools.preview.report import LIMIT, refusal, report
 from tools.stack import ToolError
 
 State = dict[str, Any]
@@ -29,9 +40,15 @@ def state(component: str, type_: str, name: str, inputs: Mapping[str, Any], **mo
     return {"urn": urn, "custom": True, "type": type_, "inputs": dict(inputs), "propertyDependencies": {}, **more}
 
 
-def command(component: str, name: str, node: str = "", after: State | None = None, **environment: str) -> State:
+def command(
+    component: str, name: str, node: str = "", after: State | None = None, step: Step | str = "", **environment: str
+) -> State:
     """A Command; `after` is what its trigger comes from."""
-    inputs = {"create": 'exec bash -c "$CREATE_SCRIPT" some/create.sh', "environment": {"NODE": node, **environment}}
+    inputs = {
+        "create": "exec bash templates/some/create.sh",
+        "delete": 'exec bash -c "$DELETE_SCRIPT" templates/some/delete.sh',
+        "environment": {"NODE": node, "STEP": str(step), **environment},
+    }
     triggers = [f"{after['urn'].split('::')[-1]}{os.urandom(4).hex()}"] if after else []
     return state(
         component,
@@ -49,7 +66,7 @@ def service(name: str, config: State | None = None, **inputs: Any) -> State:
     if config:
         container["configs"] = [{"configId": UNKNOWN, "configName": config["inputs"]["name"]}]
     return state(
-        "Backend",
+        "Application",
         SERVICE,
         f"{name}-service",
         {"name": name, "mode": {"replicated": {"replicas": 2}}, "taskSpec": {"containerSpec": container}, **inputs},
@@ -57,10 +74,16 @@ def service(name: str, config: State | None = None, **inputs: Any) -> State:
     )
 
 
+def replicated(replicas: int) -> dict[str, Any]:
+    """The input of a service that runs so many tasks."""
+    return {"mode": {"replicated": {"replicas": replicas}}}
+
+
 def config(text: str) -> State:
-    """A config, with a name that is another one in each preview."""
+    """A config, with a name that differs in each preview."""
     name = f"backend-nginx-{os.urandom(4).hex()[:7]}"
-    return state("Backend", SERVICE_CONFIG, "backend-nginx", {"name": name, "__defaults": ["name"], "dataRaw": text})
+    inputs = {"name": name, "__defaults": ["name"], "dataRaw": text}
+    return state("Application", SERVICE_CONFIG, "backend-nginx", inputs)
 
 
 def site(
@@ -74,26 +97,37 @@ def site(
     release: str = "1" * 64,
     port: int = 80,
     provider: str = "docker",
+    routes: str = "",
     more: Sequence[State] = (),
 ) -> Resources:
     """A site like the program's own."""
-    states = [command("Machines", "machines-workshop", NETWORK=f"{network}.0/24", MEMORY=str(memory))]
+    states = [
+        command(
+            "Machines",
+            "machines-workshop",
+            "",
+            None,
+            Step.STACK_FOLDER,
+            PROVIDER=provider,
+            MEMORY_WANTED=str(memory),
+            **({} if provider == "ssh" else {"NETWORK": f"{network}.0/24"}),
+        )
+    ]
     for number in range(1, count + 1):
         node, address = f"{prefix}-{number:02d}", f"{network}.{10 + number}"
-        file = (
-            f'vm.provider "{provider}"\nname "{node}"\naddress "{address}"\nmemory {(memory or {}).get(number, 512)}\n'
-        )
-        machine = command("Machines", f"machines-{node}", node=node, VAGRANTFILE=file)
+        file = f'name "{node}"\naddress "{address}"\nmemory {(memory or {}).get(number, 512)}\n'
+        files = {"HOST": f"{address} root 22"} if provider == "ssh" else {"VAGRANTFILE": file}
+        machine = command("Machines", f"machines-{node}", node, None, Step.MACHINE, **files)
         machine["inputs"]["triggers"] = [hashlib.sha256(file.encode()).hexdigest()]
         role = "manager" if number <= managers else "worker"
         states += [
             machine,
-            command("Swarm", f"swarm-{node}", node=node, after=machine, NODE_ADDRESS=address, ROLE=role),
-            command("Content", f"content-{node}", node=node, after=machine, RELEASE=release),
+            command("Swarm", f"swarm-{node}", node, machine, Step.MEMBERSHIP, NODE_ADDRESS=address, ROLE=role),
+            command("Content", f"content-{node}", node, machine, Step.CONTENT, RELEASE=release),
         ]
         if number in proxies:
-            url = f"http://127.0.0.1:{port}/state"
-            states.append(command("Proxy", f"proxy-{node}", node=node, after=machine, STATE_URL=url))
+            configuration = {"STATE_URL": f"http://127.0.0.1:{port}/state", "CONFIGURATION": routes}
+            states.append(command("Proxy", f"proxy-{node}", node, machine, Step.PROXY_CONFIGURATION, **configuration))
     return resources(preview(*states, *(more or [service("backend")])))
 
 
@@ -113,12 +147,12 @@ def verdict(old: Resources, new: Resources) -> str:
 # --- what changes ---
 
 
-def test_two_previews_of_the_same_program_are_equal_whatever_the_engine_made_up() -> None:
+def test_two_previews_of_the_same_program_are_equal_whatever_the_engine_generates() -> None:
     first, second = ([one, service("backend", one)] for one in (config("a"), config("a")))
     assert compare(site(more=first), site(more=second)) == []
 
 
-def test_a_rebuilt_machine_takes_along_what_is_tied_to_it_and_nothing_else() -> None:
+def test_a_rebuilt_machine_replaces_what_depends_on_it_and_nothing_else() -> None:
     assert kinds(site(), site(memory={2: 768})) == {
         "machines-workshop": "updated",
         "machines-core-02": "replaced",
@@ -128,19 +162,19 @@ def test_a_rebuilt_machine_takes_along_what_is_tied_to_it_and_nothing_else() -> 
     }
 
 
-def test_a_new_machine_is_added_with_all_that_is_its_own() -> None:
+def test_a_new_machine_is_added_with_all_its_steps() -> None:
     changes = kinds(site(), site(4))
     assert changes == {f"{step}-core-04": "added" for step in ("machines", "swarm", "content")}
     assert kinds(site(4), site()) == dict.fromkeys(changes, "removed")
 
 
-def test_a_config_is_made_anew_and_its_service_updated() -> None:
+def test_a_config_is_replaced_and_its_service_updated() -> None:
     old, new = config("one"), config("two")
     changes = kinds(site(more=[old, service("backend", old)]), site(more=[new, service("backend", new)]))
     assert changes == {"backend-nginx": "replaced", "backend-service": "updated"}
 
 
-def test_a_service_is_replaced_only_for_what_the_provider_can_not_change() -> None:
+def test_a_service_is_replaced_only_for_what_the_provider_can_not_update() -> None:
     old = site(more=[service("backend")])
     assert kinds(old, site(more=[service("backend", image="nginx:2")])) == {"backend-service": "updated"}
     renamed = service("backend")
@@ -148,7 +182,7 @@ def test_a_service_is_replaced_only_for_what_the_provider_can_not_change() -> No
     assert kinds(old, site(more=[renamed])) == {"backend-service": "replaced"}
 
 
-def test_what_is_made_anew_goes_on_through_a_chain() -> None:
+def test_replacements_propagate_through_a_chain() -> None:
     def chain(text: str) -> Resources:
         first = command("A", "first")
         first["inputs"]["triggers"] = [text]
@@ -177,46 +211,58 @@ def test_inputs_that_the_program_ignores_are_no_change() -> None:
 # --- what it means ---
 
 
-def test_nothing_is_said_in_one_line() -> None:
-    assert verdict(site(), site()) == "**Nothing changes.** A stack that is as the base says stays as it is."
+def test_an_empty_change_is_one_line() -> None:
+    assert verdict(site(), site()) == "**Nothing changes.** A stack like the base stays as it is."
 
 
-def test_machines_are_named_and_the_address_of_a_proxy_that_is_rebuilt_too() -> None:
+def test_machines_are_named_and_so_are_the_addresses_of_rebuilt_proxies() -> None:
     assert verdict(site(), site(memory={1: 768})) == "**1 machine rebuilt (`core-01`).** Visitors notice nothing."
     assert verdict(site(4), site(4, memory=dict.fromkeys(range(1, 5), 768))) == (
         "**4 machines rebuilt (`core-01` to `core-04`).** Visitors notice: `http://192.168.56.12/`, "
-        "`http://192.168.56.13/` are silent while the machine there is rebuilt."
+        "`http://192.168.56.13/` do not answer while their machines are rebuilt."
+    )
+    assert verdict(site(), site(memory={2: 768})).endswith(
+        "Visitors notice: `http://192.168.56.12/` does not answer while its machine is rebuilt."
     )
     assert verdict(site(5), site(3)) == "**2 machines removed (`core-04`, `core-05`).** Visitors notice nothing."
 
 
-def test_the_machine_of_the_only_proxy_is_missed_and_so_may_be_that_of_the_only_backend() -> None:
-    alone = service("backend", mode={"replicated": {"replicas": 1}})
-    old, new = (site(proxies=[2], memory={2: memory}, more=[alone]) for memory in (512, 768))
+def test_visitors_notice_a_rebuild_of_the_only_proxys_machine_and_of_the_only_tasks() -> None:
+    services = [service("backend"), service("docs", **replicated(1))]
+    old, new = (site(proxies=[2], memory={2: memory}, more=services) for memory in (512, 768))
     assert verdict(old, new).endswith(
-        "Visitors notice: no page while `core-02`, the machine of the only proxy, is rebuilt; "
-        "no page for a moment if the only backend runs on a machine that leaves."
+        "Visitors notice: no page while `core-02`, which runs the only proxy, is rebuilt; "
+        "no page of `docs` for a moment if its only task runs on a machine that leaves."
     )
 
 
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
-        (site(), site(network="192.168.57"), "the network changes from `192.168.56.0/24` to `192.168.57.0/24`"),
+        (
+            site(),
+            site(network="192.168.57"),
+            "the network of the machines changes from `192.168.56.0/24` to `192.168.57.0/24`",
+        ),
         (site(), site(provider="libvirt"), "the provider of the machines changes from `docker` to `libvirt`"),
+        (
+            site(),
+            site(prefix="web", network="192.0.2", provider="ssh"),
+            "the provider of the machines changes from `docker` to `ssh`",
+        ),
+        (site(provider="ssh"), site(), "the provider of the machines changes from `ssh` to `docker`"),
         (site(), site(prefix="web"), "`web-01` to `web-03` get the address of another machine"),
         (
             site(managers=1),
             site(managers=1, memory={1: 768}),
-            "`core-01` is the only manager, and the swarm would be lost with it",
+            "`core-01` is the only manager; without it the swarm is lost",
         ),
     ],
-    ids=["network", "provider", "prefix", "manager"],
+    ids=["network", "provider", "to existing hosts", "from existing hosts", "prefix", "manager"],
 )
-def test_what_a_stack_can_not_bear_needs_down_first(old: Resources, new: Resources, why: str) -> None:
+def test_a_change_that_a_running_stack_refuses_needs_down_first(old: Resources, new: Resources, why: str) -> None:
     line = verdict(old, new)
-    assert "Needs `make down` first**" in line
-    assert line.endswith(f"with the version before: {why}. No page until the next `make up`.")
+    assert line.endswith(f". Needs `make down` first**, run on the base: {why}. No page until the next `make up`.")
     assert "one at a time" not in report(old, new, "About.")
 
 
@@ -224,53 +270,92 @@ def test_a_worker_beside_a_single_manager_may_be_rebuilt() -> None:
     assert "make down" not in verdict(site(managers=1), site(managers=1, memory={3: 768}))
 
 
-def test_addresses_that_go_are_named() -> None:
+def test_addresses_that_no_longer_answer_are_named() -> None:
     assert verdict(site(), site(port=8080)).endswith(
-        "Visitors notice: `http://192.168.56.12/`, `http://192.168.56.13/` answer no more."
+        "Visitors notice: `http://192.168.56.12/`, `http://192.168.56.13/` no longer answer."
     )
-    assert "`http://192.168.56.13/` answers no more" in verdict(site(), site(proxies=[2]))
+    assert "`http://192.168.56.13/` no longer answers" in verdict(site(), site(proxies=[2]))
 
 
-def test_machines_that_stay_may_get_and_lose_parts() -> None:
+def test_machines_that_stay_may_gain_and_lose_roles() -> None:
     assert verdict(site(5), site(5, managers=5)) == (
         "**New manager on `core-04`, `core-05`.** Visitors notice nothing."
     )
     assert verdict(site(), site(proxies=[1, 2])) == (
-        "**New proxy on `core-01`; no proxy on `core-03` any more.** "
-        "Visitors notice: `http://192.168.56.13/` answers no more."
+        "**New proxy on `core-01`; proxy removed from `core-03`.** "
+        "Visitors notice: `http://192.168.56.13/` no longer answers."
     )
 
 
-def test_new_content_is_seen_and_nothing_else() -> None:
+def test_visitors_notice_new_content() -> None:
     assert verdict(site(), site(release="2" * 64)) == "**New content.** Visitors notice: the new pages."
 
 
-def test_a_service_of_one_task_is_missed_for_a_moment() -> None:
-    one = {"mode": {"replicated": {"replicas": 1}}}
-    old, new = (site(more=[service("backend", image=image, **one)]) for image in ("a", "b"))
-    assert "no page for a moment: `backend` has one task" in verdict(old, new)
-    old, new = (site(more=[service("backend", image=image)]) for image in ("a", "b"))
-    assert verdict(old, new) == "**Service `backend` updated.** Visitors notice nothing."
+def test_new_content_is_not_hidden_by_a_rebuild_of_all_machines() -> None:
+    everything = dict.fromkeys(range(1, 4), 768)
+    assert "; new content.**" in verdict(site(), site(memory=everything, release="2" * 64))
 
 
-def test_more_tasks_leave_those_that_are_there() -> None:
-    text = report(site(), site(more=[service("backend", mode={"replicated": {"replicas": 3}})]), "About.")
-    assert "- `backend` changes from 2 to 3 tasks; the others stay." in text
-    assert text.startswith("**Service `backend` updated.** Visitors notice nothing.")
+# --- several applications ---
 
 
-def test_another_port_of_the_backends_is_felt() -> None:
+def test_each_application_is_named_and_judged_by_its_own_number_of_tasks() -> None:
+    def services(image: str) -> Sequence[State]:
+        return [service("backend", image=image), service("docs", image=image, **replicated(1))]
+
+    text = report(site(more=services("a")), site(more=services("b")), "About.")
+    assert text.startswith(
+        "**Service `backend` updated; service `docs` updated.** "
+        "Visitors notice: no page of `docs` for a moment: its only task restarts.\n"
+    )
+    assert "- Each task of `backend` is replaced in turn; the others answer meanwhile.\n" in text
+    assert "Each task of `docs`" not in text
+
+
+def test_an_update_of_one_of_two_applications_names_no_other() -> None:
+    old, new = (site(more=[service("backend"), service("docs", image=image)]) for image in ("a", "b"))
+    assert verdict(old, new) == "**Service `docs` updated.** Visitors notice nothing."
+
+
+def test_visitors_notice_no_added_application() -> None:
+    new = site(more=[service("backend"), service("docs", **replicated(1))], routes="docs")
+    assert verdict(site(), new) == "**Service `docs` added; proxies reconfigured.** Visitors notice nothing."
+
+
+def test_a_removed_application_no_longer_answers() -> None:
+    old = site(more=[service("backend"), service("docs")])
+    assert verdict(old, site()) == "**Service `docs` removed.** Visitors notice: `docs` no longer answers."
+
+
+def test_a_replaced_application_has_no_page_meanwhile() -> None:
+    old, new = (
+        site(more=[service("backend"), service("docs", taskSpec={"containerSpec": {"hosts": hosts}})])
+        for hosts in ([], [{"host": "a", "ip": "10.0.0.1"}])
+    )
+    assert verdict(old, new) == (
+        "**Service `docs` replaced.** Visitors notice: no page of `docs` while it is replaced."
+    )
+
+
+def test_scaling_an_application_leaves_its_other_tasks_and_other_applications_alone() -> None:
+    old, new = (site(more=[service("backend", **replicated(5)), service("docs", **replicated(n))]) for n in (2, 3))
+    text = report(old, new, "About.")
+    assert "- `docs` is scaled from 2 to 3 tasks; the other tasks keep running." in text
+    assert text.startswith("**Service `docs` updated.** Visitors notice nothing.")
+
+
+def test_visitors_notice_another_port_of_an_application() -> None:
     old, new = (
         site(more=[service("backend", endpointSpec={"ports": [{"publishedPort": port}]})]) for port in (8080, 8081)
     )
     assert "errors until proxies and `backend` agree on the port" in verdict(old, new)
 
 
-def test_a_stack_that_is_new_and_a_base_that_is_refused_are_told_from_a_change() -> None:
+def test_a_new_stack_and_a_base_that_fails_are_not_reported_as_a_change() -> None:
     assert report(None, site(), "About.").startswith("**A new stack:** 3 machines added")
-    text = report(None, site(), "About.", base_words="the words of the base")
-    assert text.startswith("**The preview of the base fails, that of this change does not.**")
-    assert "```text\nthe words of the base\n```" in text
+    text = report(None, site(), "About.", base_error="the error of the base")
+    assert text.startswith("**The preview of the base fails, that of this change works.**")
+    assert "The error of the base:\n\n```text\nthe error of the base\n```" in text
 
 
 # --- files ---
@@ -286,7 +371,7 @@ def test_the_same_difference_on_many_nodes_is_shown_once_with_all_names() -> Non
     assert "environment.VAGRANTFILE: difference 1\n" in text
 
 
-def test_differences_that_are_not_the_same_are_shown_apart() -> None:
+def test_different_differences_are_shown_apart() -> None:
     old, new = site(), site(memory={1: 768, 2: 1024})
     assert len(file_diffs(old, new, compare(old, new))) == 2
 
@@ -299,16 +384,26 @@ def test_files_of_a_new_machine_are_shown_only_if_they_are_of_a_new_kind() -> No
     assert '+name "core-04"' in diff.texts[0]
 
 
-def test_a_script_is_called_by_its_template() -> None:
+def test_a_delete_script_is_called_by_its_file() -> None:
     old, new = (
-        resources(preview(command("A", "a", CREATE_SCRIPT=f"#!\n{word}\n"), command("B", "b", OTHER=f"#!\n{word}\n")))
+        resources(preview(command("A", "a", DELETE_SCRIPT=f"#!\n{word}\n"), command("B", "b", OTHER=f"#!\n{word}\n")))
         for word in ("one", "two")
     )
     [diff] = file_diffs(old, new, compare(old, new))
-    assert diff.files == {"templates/some/create.sh": ["a"], "OTHER": ["b"]}
+    assert diff.files == {"templates/some/delete.sh": ["a"], "OTHER": ["b"]}
 
 
-# --- foreign text ---
+def test_steps_that_run_again_because_of_their_script_are_counted() -> None:
+    def scripts(content: str, leave: str) -> Resources:
+        steps = [command("Content", f"content-core-0{number}", SCRIPT_HASH=content) for number in (1, 2)]
+        return resources(preview(*steps, command("Swarm", "swarm-core-01", DELETE_SCRIPT=leave)))
+
+    text = report(scripts("0a1b2c3d4e5f", "#!\none\n"), scripts("1a1b2c3d4e5f", "#!\ntwo\n"), "About.")
+    assert "- 3 steps run again because of a changed script." in text
+    assert "environment.SCRIPT_HASH: 0a1b2c3d4e5f → 1a1b2c3d4e5f" in text
+
+
+# --- untrusted text ---
 
 HOSTILE = [
     "`" * 3,
@@ -328,7 +423,7 @@ hostile = st.lists(st.sampled_from([*HOSTILE, "\n", "a", " ", "line\n"]), max_si
 
 
 def outside(text: str) -> str:
-    """What of a Markdown text stands outside of code fences and code spans, as CommonMark has it."""
+    """The part of a Markdown text outside code fences and code spans, as CommonMark parses it."""
     kept = []
     for token in MarkdownIt().parse(text):
         if token.type == "inline":
@@ -341,7 +436,7 @@ def outside(text: str) -> str:
 
 @settings(deadline=None)
 @given(hostile, hostile, hostile)
-def test_nothing_foreign_gets_out_of_its_fence(name: str, old: str, new: str) -> None:
+def test_nothing_untrusted_leaves_its_fence(name: str, old: str, new: str) -> None:
     def side(word: str) -> Resources:
         step = command("Machines", f"machines-{name}", node=name, KEY=word, FILE=f"\n{word}", NODE_ADDRESS=name)
         return resources(preview(step, service(f"{word}s"), service(name, image=word)))
@@ -349,8 +444,8 @@ def test_nothing_foreign_gets_out_of_its_fence(name: str, old: str, new: str) ->
     before, after = side(old), side(new)
     texts = [
         report(before, after, "About."),
-        report(None, after, "About.", base_words=old),
-        refusal(old, "About.", base_words=new),
+        report(None, after, "About.", base_error=old),
+        refusal(old, "About.", base_error=new),
     ]
     for text in texts:
         free = outside(text)
@@ -366,11 +461,11 @@ def test_a_fence_ends_where_its_text_ends(text: str) -> None:
     assert outside(f"before\n\n{fence(text)}\nafter").split() == ["before", "after"]
 
 
-def test_what_hides_is_written_as_its_number() -> None:
-    assert visible("a\u202eb\x1b[0m\u200b\r\n\tc") == "a\\u202eb\\u001b[0m\\u200b\\u000d\n\tc"
+def test_hidden_characters_are_written_as_code_points() -> None:
+    assert printable("a\u202eb\x1b[0m\u200b\r\n\tc") == "a\\u202eb\\u001b[0m\\u200b\\u000d\n\tc"
 
 
-def test_many_names_are_counted() -> None:
+def test_only_some_of_many_names_are_listed() -> None:
     assert listed(f"n{'x' * i}" for i in range(20)).endswith("`nxxxxxxxxxxx`, 8 more")
     assert listed(["b-10", "b-9", "a", "b-8"]) == "`a`, `b-8` to `b-10`"
 
@@ -378,14 +473,14 @@ def test_many_names_are_counted() -> None:
 # --- length ---
 
 
-def test_a_long_report_is_cut_to_its_limit_and_says_what_is_missing() -> None:
+def test_a_long_report_is_cut_to_its_limit_and_names_what_is_missing() -> None:
     def large(word: str) -> Resources:
         texts = {f"FILE{i:02}": "\n".join(f"{word} {i} {n}" for n in range(600)) for i in range(40)}
         return resources(preview(command("A", "a", "", None, SMALL=f"\n{word}", **texts)))
 
     text = report(large("one"), large("two"), "About.")
     assert LIMIT - 3000 < len(text.encode()) <= LIMIT
-    assert re.search(r"^Too long for a comment; cut short: \d+ of 41 differences\.$", text, re.MULTILINE)
+    assert re.search(r"^Shortened to fit into a comment: \d+ of 41 differences\.$", text, re.MULTILINE)
     assert CUT_LINE in text
     assert "\n-one 0 0\n" in text
     assert text.endswith("\nAbout.\n")
@@ -399,14 +494,14 @@ def test_a_small_difference_is_not_crowded_out_by_large_ones() -> None:
 
     text = report(mixed("one"), mixed("two"), "About.")
     assert "+two\n```" in text
-    assert "cut short: 4 of 5 differences" in text
+    assert "Shortened to fit into a comment: 4 of 5 differences." in text
 
 
 def test_a_long_list_of_resources_is_cut() -> None:
     old, new = (resources(preview(*(command("A", f"x{i}y", KEY=f"{word}{i}") for i in range(3000)))) for word in "ab")
     text = report(old, new, "About.")
     assert len(text.encode()) <= LIMIT
-    assert "cut short: the list of resources." in text
+    assert "Shortened to fit into a comment: the list of resources." in text
 
 
 @settings(deadline=None)
@@ -417,13 +512,13 @@ def test_no_report_is_longer_than_its_limit(pieces: Sequence[tuple[str, int]], l
         return resources(preview(command("A", "a", "", None, **texts)))
 
     old, new = side("one"), side("two")
-    words = "".join(text * size for text, size in pieces)
+    error = "".join(text * size for text, size in pieces)
     assert len(report(old, new, "About.", limit=limit).encode()) <= limit
-    assert len(report(None, new, "About.", base_words=words, limit=limit).encode()) <= limit
-    assert len(refusal(words, "About.", base_words=words, limit=limit).encode()) <= limit
+    assert len(report(None, new, "About.", base_error=error, limit=limit).encode()) <= limit
+    assert len(refusal(error, "About.", base_error=error, limit=limit).encode()) <= limit
 
 
-def test_a_single_line_that_is_too_long_is_cut_inside() -> None:
+def test_a_single_long_line_is_cut_inside() -> None:
     assert cut("x" * 100, 10) == f"{'x' * 10}\n{CUT_LINE}"
     assert cut("a\nb\nc", 4) == f"a\nb\n{CUT_LINE}"
 
@@ -433,10 +528,10 @@ def test_a_single_line_that_is_too_long_is_cut_inside() -> None:
 
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with one commit, which the tool takes for the project's."""
+    """A repository with one commit, as the project's."""
     folder = tmp_path / "a clone"
     folder.mkdir()
-    monkeypatch.setattr(stack, "ROOT", folder)
+    monkeypatch.setattr(pr_preview, "PROJECT", folder)
     for who in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{who}_NAME", "nobody")
         monkeypatch.setenv(f"GIT_{who}_EMAIL", "nobody@example.org")
@@ -460,9 +555,7 @@ def files(tree: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in tree.iterdir()}
 
 
-def test_a_commit_is_written_as_it_is_and_the_working_tree_with_what_is_not_committed(
-    clone: Path, tmp_path: Path
-) -> None:
+def test_a_commit_is_written_as_it_is_and_a_working_tree_with_uncommitted_changes(clone: Path, tmp_path: Path) -> None:
     first = pr_preview.commit_of("main")
     (clone / "edited").write_text("now\n")
     (clone / "gone").unlink()
@@ -478,7 +571,7 @@ def test_a_commit_is_written_as_it_is_and_the_working_tree_with_what_is_not_comm
     assert before == (pr_preview.git("status", "--porcelain"), sorted((clone / ".git").rglob("*")))
 
 
-def test_a_change_is_compared_with_what_it_was_made_from(clone: Path) -> None:
+def test_a_change_is_compared_with_the_commit_it_started_from(clone: Path) -> None:
     first = pr_preview.commit_of("main")
     pr_preview.git("checkout", "--quiet", "-b", "change")
     (clone / "kept").write_text("change\n")
@@ -489,19 +582,17 @@ def test_a_change_is_compared_with_what_it_was_made_from(clone: Path) -> None:
     assert pr_preview.common("main", change) == first
 
 
-def test_a_base_that_is_not_there_is_named_with_what_to_do(clone: Path) -> None:
-    with pytest.raises(ToolError, match=r"^this clone knows no commit origin/main; fetch it, or give another BASE"):
+def test_a_missing_base_is_an_error_with_a_remedy(clone: Path) -> None:
+    with pytest.raises(ToolError, match=r"^this clone has no commit origin/main; fetch it, or pass another BASE"):
         pr_preview.pr_preview()
-    first = pr_preview.commit_of("main")
     pr_preview.git("checkout", "--quiet", "--orphan", "stranger")
-    with pytest.raises(ToolError, match=r"share no commit here; in a shallow clone: git fetch --unshallow$"):
+    with pytest.raises(ToolError, match=r"no common commit here; in a shallow clone, run: git fetch --unshallow$"):
         pr_preview.common("main", commit("stranger"))
-    assert first
 
 
 @pytest.fixture
 def planned(clone: Path, monkeypatch: pytest.MonkeyPatch) -> dict[bool, Resources | Exception | None]:
-    """What the engine plans, for a side that is edited and one that is not."""
+    """What the engine plans, by whether the side is edited."""
     monkeypatch.setenv("BASE", "main")
     (clone / "edited").write_text("now\n")
     plans: dict[bool, Resources | Exception | None] = {False: site(), True: site(4)}
@@ -519,15 +610,15 @@ def planned(clone: Path, monkeypatch: pytest.MonkeyPatch) -> dict[bool, Resource
 Plans = dict[bool, Resources | Exception | None]
 
 
-def test_a_change_is_told_with_status_0(planned: Plans, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_change_is_reported_with_status_0(planned: Plans, capsys: pytest.CaptureFixture[str]) -> None:
     assert pr_preview.pr_preview() == 0
-    said = capsys.readouterr()
-    assert said.out.startswith("**1 machine added (`core-04`).** Visitors notice nothing.\n")
-    assert "with changes that are not committed" in said.out.splitlines()[-1]
-    assert said.err.startswith("==> previewing ")
+    printed = capsys.readouterr()
+    assert printed.out.startswith("**1 machine added (`core-04`).** Visitors notice nothing.\n")
+    assert "with uncommitted changes" in printed.out.splitlines()[-1]
+    assert printed.err.startswith("==> previewing ")
 
 
-def test_a_refused_change_is_told_with_status_1(planned: Plans, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_change_is_reported_with_status_1(planned: Plans, capsys: pytest.CaptureFixture[str]) -> None:
     planned[True] = PreviewError("error: the settings are refused")
     assert pr_preview.pr_preview() == 1
     assert capsys.readouterr().out.startswith("**Refused.** ")
@@ -536,23 +627,25 @@ def test_a_refused_change_is_told_with_status_1(planned: Plans, capsys: pytest.C
     assert "The preview of the base fails too:\n\n```text\nof the base\n```" in capsys.readouterr().out
 
 
-def test_a_refused_base_is_told_with_status_0(planned: Plans, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_base_is_reported_with_status_0(planned: Plans, capsys: pytest.CaptureFixture[str]) -> None:
     planned[False] = PreviewError("of the base")
     assert pr_preview.pr_preview() == 0
-    assert capsys.readouterr().out.startswith("**The preview of the base fails, that of this change does not.**")
+    assert capsys.readouterr().out.startswith("**The preview of the base fails, that of this change works.**")
 
 
-def test_a_stack_file_that_one_side_lacks(planned: Plans, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_side_without_a_stack_file(planned: Plans, capsys: pytest.CaptureFixture[str]) -> None:
     planned[False] = None
     assert pr_preview.pr_preview() == 0
     assert capsys.readouterr().out.startswith("**A new stack:** 4 machines added")
     planned[True] = None
-    with pytest.raises(ToolError, match=r"has no Pulumi\.dev\.yaml: give the STACK that it has$"):
+    with pytest.raises(
+        ToolError, match=r"has no Pulumi\.dev\.yaml; name a stack that it has: make pr-preview STACK=…$"
+    ):
         pr_preview.pr_preview()
     assert capsys.readouterr().out == ""
 
 
-def test_a_stack_needs_nobodys_passphrase_unless_it_holds_what_is_encrypted(tmp_path: Path) -> None:
+def test_a_stack_without_encrypted_values_needs_no_passphrase(tmp_path: Path) -> None:
     file = tmp_path / "Pulumi.dev.yaml"
     assert not pr_preview.seal(tmp_path)
     file.write_text("secretsprovider: awskms://key\nencryptionsalt: v1:a\nconfig:\n  a:b: 1\n")
@@ -563,13 +656,13 @@ def test_a_stack_needs_nobodys_passphrase_unless_it_holds_what_is_encrypted(tmp_
     assert file.read_text() == text
 
 
-def test_a_failure_is_told_without_the_places_of_this_machine(tmp_path: Path) -> None:
+def test_a_failure_is_reported_without_this_machines_paths(tmp_path: Path) -> None:
     entries = [
         {"severity": "warning", "message": "not this"},
         {"severity": "error", "message": f"error: in {tmp_path}/tree/components/a.py\n"},
         {"severity": "error", "message": "error: an unhandled error: Program exited with non-zero exit code: 1\n"},
     ]
-    words = pr_preview.failure(json.dumps({"diagnostics": entries}), "")
-    assert pr_preview.without_paths(words, tmp_path / "tree") == "error: in components/a.py"
-    words = pr_preview.failure("", f"error: {(stack.ROOT / '.venv').resolve()}/lib and {sys.base_prefix}/lib")
-    assert pr_preview.without_paths(words, tmp_path / "tree") == "error: .venv/lib and python/lib"
+    error = pr_preview.failure(json.dumps({"diagnostics": entries}), "")
+    assert pr_preview.without_paths(error, tmp_path / "tree") == "error: in components/a.py"
+    error = pr_preview.failure("", f"error: {(PROJECT / '.venv').resolve()}/lib and {sys.base_prefix}/lib")
+    assert pr_preview.without_paths(error, tmp_path / "tree") == "error: .venv/lib and python/lib"

@@ -14,9 +14,14 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from pydantic import BaseModel
 
-from components.config import DEFAULTS, SECTIONS, SettingsError, folder_hash, parse
+from components.contract import Step, shell_names
+from components.digest import folder_hash
+from components.rendering import TEMPLATES
+from components.scripts import bundle
+from components.settings import DEFAULTS, SECTIONS, SettingsError, parse
 from tests.unit.harness import COMMAND, PROVIDER, ROOT, SERVICE, SERVICE_CONFIG, Registered, Run, run_program
-from tests.unit.test_config import any_settings
+from tests.unit.test_settings import any_settings
+from tools import images
 
 MANY = {
     "machines": {"count": 7, "overrides": {"core-07": {"memory": 768}}},
@@ -27,8 +32,16 @@ MANY = {
 }
 HOSTS = [{"name": f"core-0{n}", "address": f"192.0.2.{n}", "user": "admin"} for n in (1, 2, 3)]
 EXISTING = {"machines": {"provider": "ssh", "hosts": HOSTS}}
+TWO = {"applications": {"docs": {"port": 8081}}}
+"""A second copy of the static site under another name and port: one value in one file."""
 ONE = {"machines": {"count": 1}, "swarm": None, "backend": None, "proxy": None}
-STACKS: Mapping[str, Mapping[str, Any]] = {"committed": {}, "one node": ONE, "seven nodes": MANY, "hosts": EXISTING}
+STACKS: Mapping[str, Mapping[str, Any]] = {
+    "committed": {},
+    "one node": ONE,
+    "seven nodes": MANY,
+    "hosts": EXISTING,
+    "two": TWO,
+}
 
 
 @functools.cache
@@ -46,7 +59,7 @@ def node_names(run: Run) -> list[str]:
 
 
 def commands_on(run: Run, node: str) -> list[Registered]:
-    return [command for command in run.of_type(COMMAND) if command.environment["NODE"] == node]
+    return [command for command in run.of_type(COMMAND) if command.node == node]
 
 
 # --- what there is ---------------------------------------------------------------------------------------------------
@@ -54,7 +67,7 @@ def commands_on(run: Run, node: str) -> list[Registered]:
 
 @pytest.mark.parametrize(
     ("stack", "proxies"),
-    [("committed", [2, 3]), ("one node", [1]), ("seven nodes", [2, 3, 4]), ("hosts", [2, 3])],
+    [("committed", [2, 3]), ("one node", [1]), ("seven nodes", [2, 3, 4]), ("hosts", [2, 3]), ("two", [2, 3])],
 )
 def test_the_program_makes_exactly_these_resources(stack: str, proxies: list[int]) -> None:
     run = program(stack)
@@ -62,14 +75,16 @@ def test_the_program_makes_exactly_these_resources(stack: str, proxies: list[int
     commands = {"machines-workshop", "swarm-cluster", "nginx-image"}
     if stack != "hosts":
         commands.add("machines-box")
-    commands |= {"backend-check", "proxy-check", "proxy-running"}
+    applications = {"backend", "docs"} if stack == "two" else {"backend"}
+    commands |= {"proxy-check", "proxy-running", *(f"{name}-check" for name in applications)}
     for step in ("machines", "swarm", "nginx-image", "content", "ready"):
         commands |= {f"{step}-{node}" for node in every}
     for step in ("proxy-seed", "proxy"):
         commands |= {f"{step}-{node}" for node in some}
     assert {resource.name for resource in run.of_type(COMMAND)} == commands
-    assert {resource.name for resource in run.of_type(SERVICE)} == {"backend-service", "proxy-service"}
-    assert {resource.name for resource in run.of_type(SERVICE_CONFIG)} == {"backend-nginx"}
+    services = {f"{name}-service" for name in (*applications, "proxy")}
+    assert {resource.name for resource in run.of_type(SERVICE)} == services
+    assert {resource.name for resource in run.of_type(SERVICE_CONFIG)} == {f"{name}-nginx" for name in applications}
     assert {resource.name for resource in run.of_type(PROVIDER)} == {"swarm-manager"}
     components = {(resource.type, resource.name) for resource in run.resources if not resource.custom}
     assert components == {
@@ -77,11 +92,31 @@ def test_the_program_makes_exactly_these_resources(stack: str, proxies: list[int
         ("swarm-site:index:Swarm", "swarm"),
         ("swarm-site:index:Image", "nginx"),
         ("swarm-site:index:Content", "content"),
-        ("swarm-site:index:ProxySeed", "proxy-seed"),
-        ("swarm-site:index:Ready", "ready"),
-        ("swarm-site:index:Backend", "backend"),
+        ("swarm-site:index:ProxyBootstrap", "proxy-seed"),
+        ("swarm-site:index:Activation", "ready"),
+        *(("swarm-site:index:Application", name) for name in applications),
         ("swarm-site:index:Proxy", "proxy"),
     }
+
+
+def test_a_second_copy_of_the_site_is_one_value_and_changes_nothing_else() -> None:
+    before, after = program("committed"), program("two")
+    old, new = ({resource.name: resource.inputs for resource in run.resources} for run in (before, after))
+    assert new.keys() - old.keys() == {"docs", "docs-check", "docs-nginx", "docs-service"}
+    assert {name for name in old if old[name] != new[name]} == set()
+    backend, docs = old["backend-service"], new["docs-service"]
+    assert docs["endpointSpec"]["ports"] == [{"targetPort": 80, "publishedPort": 8081, "publishMode": "host"}]
+    assert {path for path, text in texts(docs) if dict(texts(backend)).get(path) != text} == {
+        *(".name", ".labels[0].value", ".taskSpec.containerSpec.labels[0].value"),
+        *(f".taskSpec.containerSpec.configs[0].{key}" for key in ("configId", "configName")),
+    }
+
+
+def test_a_second_copy_with_a_host_name_changes_what_the_proxies_route() -> None:
+    applications = {"docs": {"port": 8081, "hosts": ["docs.example"]}}
+    after = run_program({"applications": applications})
+    assert changes(program("two"), after) == proxied()
+    assert "server_name docs.example;" in after["proxy-core-02"].environment["CONFIGURATION"]
 
 
 def test_every_resource_belongs_to_a_component_and_a_child_bears_its_name(result: Run) -> None:
@@ -105,6 +140,7 @@ def test_the_committed_stack_exports_exactly_this() -> None:
         "url": "http://192.168.56.12/",
         "proxy_urls": ["http://192.168.56.12/", "http://192.168.56.13/"],
         "backend_endpoints": ["192.168.56.11:8080", "192.168.56.12:8080", "192.168.56.13:8080"],
+        "endpoints": {"backend": ["192.168.56.11:8080", "192.168.56.12:8080", "192.168.56.13:8080"]},
         "nodes": {
             "core-01": {"address": "192.168.56.11", "role": "manager"},
             "core-02": {"address": "192.168.56.12", "role": "manager"},
@@ -132,7 +168,7 @@ def test_seven_nodes_have_the_roles_and_addresses_that_were_asked_for() -> None:
 
 def test_the_exports_are_those_of_the_manual_and_no_other(result: Run) -> None:
     assert result.exports.keys() == {
-        *("url", "proxy_urls", "backend_endpoints", "nodes", "manager_endpoint", "release", "images"),
+        *("url", "proxy_urls", "backend_endpoints", "endpoints", "nodes", "manager_endpoint", "release", "images"),
     }
 
 
@@ -146,7 +182,7 @@ def test_the_upstream_list_of_every_proxy_is_the_backends_endpoints(result: Run)
 
 # --- the flow --------------------------------------------------------------------------------------------------------
 
-STEPS = ["machines", "swarm", "nginx", "content", "proxy-seed", "ready", "backend", "proxy"]
+STEPS = ["machines", "swarm", "nginx", "content", "proxy-seed", "ready", "backend", "docs", "proxy"]
 
 
 def step_of(run: Run, name: str) -> int:
@@ -173,8 +209,8 @@ def test_no_resource_needs_itself_by_any_way(result: Run) -> None:
     assert left == {}
 
 
-def test_no_node_waits_for_another_until_all_of_them_are_open(result: Run) -> None:
-    owners = {command.name: command.environment["NODE"] for command in result.of_type(COMMAND)}
+def test_no_node_waits_for_another_until_all_of_them_are_active(result: Run) -> None:
+    owners = {command.name: command.node for command in result.of_type(COMMAND)}
     for node in node_names(result):
         for command in commands_on(result, node):
             others = {name for name in command.dependencies if owners.get(name) not in (None, "", node)}
@@ -191,11 +227,11 @@ def test_every_thing_on_a_node_is_tied_to_its_machine(result: Run) -> None:
             assert command.name.endswith(f"-{node}")
             assert command.inputs["triggers"] == [f"{machine.name}-id"], command.name
             assert machine.name in command.data_dependencies
-            # What a node holds goes with it; only a membership has something to take back.
+            # What a node holds goes with it; only a membership has something to undo.
             assert ("delete" in command.inputs) == command.name.startswith("swarm-")
 
 
-def test_a_node_is_opened_after_everything_that_is_delivered_to_it(result: Run) -> None:
+def test_a_node_is_activated_after_everything_that_is_delivered_to_it(result: Run) -> None:
     for node in node_names(result):
         delivered = {c.name for c in commands_on(result, node) if not c.name.startswith(("ready-", "proxy-core"))}
         assert result[f"ready-{node}"].dependencies == delivered
@@ -204,14 +240,14 @@ def test_a_node_is_opened_after_everything_that_is_delivered_to_it(result: Run) 
 def test_no_service_takes_the_output_of_a_command(result: Run) -> None:
     commands = {command.name for command in result.of_type(COMMAND)}
     services = [*result.of_type(SERVICE), *result.of_type(SERVICE_CONFIG), *result.of_type(PROVIDER)]
-    assert len(services) == 4
+    assert len(services) == 2 * len(result.exports["endpoints"]) + 2
     for service in services:
         assert service.data_dependencies.isdisjoint(commands), service.name
 
 
 def test_every_docker_resource_has_the_provider_and_goes_with_the_cluster(result: Run) -> None:
     docker = [resource for resource in result.resources if resource.type.startswith("docker:")]
-    assert len(docker) == 3
+    assert len(docker) == 2 * len(result.exports["endpoints"]) + 1
     for resource in docker:
         assert resource.provider == "swarm-manager"
         assert resource.deleted_with == "swarm-cluster"
@@ -221,7 +257,7 @@ def test_every_docker_resource_has_the_provider_and_goes_with_the_cluster(result
     }
 
 
-def test_every_command_is_bounded_and_goes_before_its_successor(result: Run) -> None:
+def test_every_command_is_bounded_and_is_removed_before_its_successor(result: Run) -> None:
     for command in result.of_type(COMMAND):
         assert command.timeouts.keys() == {"create", "update", "delete"}, command.name
         assert command.delete_before_replace, command.name
@@ -229,8 +265,9 @@ def test_every_command_is_bounded_and_goes_before_its_successor(result: Run) -> 
 
 def test_nothing_hides_a_change_or_survives_its_stack(result: Run) -> None:
     for resource in result.resources:
-        # The SDK's own: other triggers replace a Command.
-        assert resource.other_options <= {"replaceOnChanges"}, resource.name
+        # The SDK's own: other triggers replace a Command. An application was once called a backend.
+        allowed = {"aliases"} if resource.type == "swarm-site:index:Application" else {"replaceOnChanges"}
+        assert resource.other_options <= allowed, resource.name
         assert (resource.ignore_changes == ()) == (resource.name != "proxy-service")
 
 
@@ -242,30 +279,27 @@ def test_a_preview_and_the_next_one_say_the_same() -> None:
 
 # --- what the scripts get --------------------------------------------------------------------------------------------
 
+
+def test_every_command_does_a_step_and_the_steps_follow_the_flow(result: Run) -> None:
+    order = [step.value for step in Step]
+    for command in result.of_type(COMMAND):
+        for other in result.of_type(COMMAND):
+            if other.name in command.dependencies:
+                assert order.index(other.step) <= order.index(command.step), f"{command.name} needs {other.name}"
+
+
 SHELLS_OWN = {
-    "PATH",
-    "HOME",
-    "PPID",
-    "SECONDS",
-    "BASH_REMATCH",
-    "BASH_SOURCE",
-    "EPOCHREALTIME",
-    "IFS",
-    "TMPDIR",
-    "LC_ALL",
-    "ID",
-    "PRETTY_NAME",
-    "XDG_CACHE_HOME",
+    *("PATH", "HOME", "PPID", "SECONDS", "BASH_REMATCH", "BASH_SOURCE", "EPOCHREALTIME", "IFS", "TMPDIR", "LC_ALL"),
+    *("ID", "PRETTY_NAME", "XDG_CACHE_HOME", "VAGRANT_HOME", "VAGRANT_SERVER_URL"),
 }
 TELLS_OF_A_CHANGE = {"SPEC", "SERVICE_ID"}
 """Inputs that no script reads: another value of them runs the script again."""
-
-
+EVERY_COMMAND_HAS = {"WORK", "STEP", "NODE", "STACK", "PROVIDER", "SCRIPT_HASH", "DELETE_SCRIPT"}
 FUNCTION = re.compile(r"(?ms)^(\w+)\(\) \{(?:\n.*?^\}|[^\n]*\})\n")
 
 
 def reached(script: str) -> str:
-    """A script without its comments, and without the functions that it includes and does not call."""
+    """A script without its comments, and without the functions that it sources and does not call."""
     code = re.sub(r"(?m)^\s*#.*$", "", script)
     functions = {match[1]: match[0] for match in FUNCTION.finditer(code)}
     used = FUNCTION.sub("", code)
@@ -278,44 +312,56 @@ def names_read(script: str) -> set[str]:
     """Upper case variables that a script reads, less those that it sets."""
     code = reached(script)
     read = set(re.findall(r"(?<!\\)\$\{?[#!]?([A-Z][A-Z0-9_]*)\b", code))
-    without_default = set(re.findall(r"(?<!\\)\$\{?[#!]?([A-Z][A-Z0-9_]*)(?!\w|:-|-|:\?)", code))
     set_here = set(re.findall(r"(?m)(?:^|[\s;(])(?:local |export |readonly )?([A-Z][A-Z0-9_]*)\+?=", code))
-    return read - (set_here - without_default) - set_here
+    return read - set_here
+
+
+def script_texts(command: Registered) -> dict[str, str]:
+    """Each script of a Command with what it sources, by its path."""
+    provider = command.environment.get("PROVIDER", "")
+    return {path: bundle(path, provider) for path in command.scripts.values()}
+
+
+def with_scripts(run: Run) -> list[Registered]:
+    return [command for command in run.of_type(COMMAND) if command.scripts]
+
+
+def test_a_command_without_a_script_runs_a_tool_with_the_inputs_that_it_explains(result: Run) -> None:
+    tools = [command for command in result.of_type(COMMAND) if not command.scripts]
+    assert tools
+    for command in tools:
+        assert command.inputs["create"] == "exec .venv/bin/python -m tools.images"
+        explained = re.findall(r"(?m)^    ([A-Z_]+)  ", images.__doc__ or "")
+        assert set(explained) == set(command.own)
 
 
 def test_every_script_gets_each_input_that_it_reads_and_no_other(result: Run) -> None:
-    for command in result.of_type(COMMAND):
-        read = set().union(*(names_read(script) for script in command.scripts.values()))
-        given = set(command.environment) - TELLS_OF_A_CHANGE
-        assert read - SHELLS_OWN - given - {"LIMIT", "BECOME"} == set(), f"{command.name} is not given"
-        assert given - read - {"NODE", "WORK"} - _defaulted(command) == set(), f"{command.name} is given for nothing"
+    for command in with_scripts(result):
+        read = set().union(*map(names_read, script_texts(command).values()))
+        missing = (
+            read - SHELLS_OWN - set(command.environment) - set(shell_names()) - {"LIMIT", "BECOME", "LABEL_", "FOLDER_"}
+        )
+        assert missing == set(), f"{command.name} is not given"
+        unused = set(command.own) - read - TELLS_OF_A_CHANGE - {"STACK", "PROVIDER"}
+        assert unused == set(), f"{command.name} is given for nothing"
 
 
-def _defaulted(command: Registered) -> set[str]:
-    """Names that a script both reads and fills in."""
-    text = "\n".join(command.scripts.values())
-    return {name for name in command.environment if re.search(rf"\b{name}=\$\{{{name}:-", text)}
-
-
-def names_at_the_top(script: str) -> list[set[str]]:
-    """The inputs that a script's heads name, as a sentence or as a table: those of what it includes, then its own."""
-    if script.startswith("#!"):
-        return [set(re.findall(r"(?m)^#   ([A-Z_]+)  ", script))]
-    heads = re.findall(r"(?m)^#.* Inputs: (.*(?:\n#.*)*)|^# Inputs: (.*(?:\n#.*)*)", script)
-    return [set(re.findall(r"\b[A-Z][A-Z_]+\b", "".join(head))) - {"CIDR", "MB", "SHA", "PPID"} for head in heads]
+def names_at_the_top(path: str) -> set[str]:
+    """The inputs that the head of a script names."""
+    heads = re.findall(r"(?m)^#.* Inputs: (.*(?:\n#.*)*)|^# Inputs: (.*(?:\n#.*)*)", (TEMPLATES / path).read_text())
+    return {name for head in heads for name in re.findall(r"\b[A-Z][A-Z_]+\b", "".join(head))} - {"CIDR", "MB", "PPID"}
 
 
 def test_every_script_says_at_its_top_which_inputs_it_has(result: Run) -> None:
-    for command in result.of_type(COMMAND):
+    for command in with_scripts(result):
         given = set(command.environment)
-        for script in command.scripts.values():
-            assert names_at_the_top(script)[-1] <= given, (
-                f"the head of a script of {command.name} names what it is not given"
-            )
-        unnamed = given.difference(*names_at_the_top(command.scripts["CREATE_SCRIPT"]))
-        assert unnamed <= {"NODE", "WORK", "STACK", "SERVICE_ID"}, (
-            f"the head of {command.name} names not all it is given"
-        )
+        for path in command.scripts.values():
+            assert names_at_the_top(path) <= given, f"the head of {path} names what {command.name} is not given"
+        sourced = f"machines/providers/{command.environment.get('PROVIDER', '')}.sh"
+        heads = [command.scripts["create"], *([sourced] if "PROVIDER" in given else [])]
+        heads += ["machines/providers/vagrant.sh"] if "VAGRANTFILE" in given else []
+        unnamed = given.difference(EVERY_COMMAND_HAS, *map(names_at_the_top, heads))
+        assert unnamed <= {"SERVICE_ID"}, f"no head of {command.name} names {unnamed}"
 
 
 # --- what may not be in any input ------------------------------------------------------------------------------------
@@ -427,6 +473,7 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "content.keep": (4, everywhere("content")),
     "backend.replicas": (3, {"backend-service"}),
     "backend.port": (8081, {"backend-service"} | proxied()),
+    "applications": ({"docs": {"port": 8081}}, {"docs", "docs-check", "docs-nginx", "docs-service"}),
     "backend.memory": (65, {"backend-service"}),
     "proxy.replicas": (1, {"ready-core-03", "proxy-seed-core-03", "proxy-core-03"}),
     "proxy.port": (81, {"proxy-service", "proxy-running"} | on("proxy-seed", 2, 3) | proxied()),
@@ -440,7 +487,7 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
 
 
 def settings_of_the_program() -> set[str]:
-    names = set(DEFAULTS)
+    names = {*DEFAULTS, "applications"}
     for section, adapter in SECTIONS.items():
         model = adapter._type
         if isinstance(model, type) and issubclass(model, BaseModel):

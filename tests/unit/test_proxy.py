@@ -1,39 +1,42 @@
-"""The proxies: seed, configuration, service and the wait for its tasks."""
+"""The proxies: bootstrap, configuration, service and the wait for its tasks."""
 
-import hashlib
+import re
 from typing import Any
 
 import pulumi
 import pytest
 
-from components.proxy import Proxy, ProxyArgs, ProxySeed, ProxySeedArgs, configuration
-from components.rendering import render
-from tests.unit.harness import COMMAND, SERVICE, WORK, Run, machines, nodes, provider, proxy_settings, run, stand_in
+from components.contract import LABEL_PROXY
+from components.digest import text_hash
+from components.image import ImageRef
+from components.proxy import Proxy, ProxyArgs, ProxyBootstrap, ProxyBootstrapArgs, configuration
+from components.rendering import TEMPLATES
+from components.service import Route
+from tests.unit.harness import COMMAND, SERVICE, Run, cluster, machines, nodes, proxy_settings, run, stand_in
 
 ENDPOINTS = ["192.168.56.11:8080", "192.168.56.12:8080"]
+BACKEND = Route(name="backend", hosts=[], endpoints=ENDPOINTS)
+DOCS = Route(name="docs", hosts=["docs.example", "d.example"], endpoints=["192.168.56.11:8081"])
+PRIVATE = Route(name="private", hosts=[], endpoints=["192.168.56.11:8082"])
 PROBE = "http://127.0.0.1:80/.swarm-site/configuration"
 POLICY = {"parallelism": 1, "order": "start-first", "delay": "0s", "maxFailureRatio": "0.0"}
 
 
-def made(*names: str, endpoints: Any = None, image: str = "localhost:1/site-nginx:1", **settings: Any) -> Run:
+def made(*names: str, routes: Any = None, image: str = "localhost:1/site-nginx:1", **settings: Any) -> Run:
     def body() -> Any:
         args = ProxyArgs(
-            work=WORK,
-            machines=machines(nodes(3)[1:]),
             settings=proxy_settings(**settings),
-            endpoints=pulumi.Output.from_input(ENDPOINTS) if endpoints is None else endpoints(),
-            image=image,
-            image_provided=stand_in("image"),
-            provider=provider(),
-            cluster=stand_in("cluster"),
-            ready=[stand_in("ready-core-02"), stand_in("ready-core-03")],
+            machines=machines(nodes(3)[1:]),
+            routes=[pulumi.Output.from_input(BACKEND)] if routes is None else routes(),
+            image=ImageRef(reference=image, provided=stand_in("image")),
+            cluster=cluster(),
         )
         return [{"url": proxy.url, "urls": proxy.urls} for proxy in [Proxy(name, args) for name in names or ("proxy",)]]
 
     return run(body)
 
 
-def test_there_is_a_check_a_configuration_a_node_a_service_and_a_wait_for_it() -> None:
+def test_there_is_a_test_a_configuration_a_node_a_service_and_a_wait_for_it() -> None:
     result = made()
     assert result.inventory("proxy") == {
         ("swarm-site:index:Proxy", "proxy"),
@@ -50,12 +53,12 @@ def test_there_is_a_check_a_configuration_a_node_a_service_and_a_wait_for_it() -
 
 
 def test_a_configuration_names_every_endpoint_and_answers_with_the_hash_of_its_own_text() -> None:
-    text, state = configuration(proxy_settings(), ENDPOINTS)
+    text, state = configuration(proxy_settings(), [BACKEND])
     for endpoint in ENDPOINTS:
         assert f"    server {endpoint} max_fails=1 fail_timeout=2s;\n" in text
     assert text.count("server 192") == 2
     assert f'return 200 "{state}\\n";' in text
-    assert state == hashlib.sha256(text.replace(state, "").encode()).hexdigest()[:12]
+    assert state == text_hash(text.replace(state, ""))[:12]
 
 
 @pytest.mark.parametrize(
@@ -63,58 +66,82 @@ def test_a_configuration_names_every_endpoint_and_answers_with_the_hash_of_its_o
     [{"port": 81}, {"max_body_size": "1m"}, {"connect_timeout_ms": 501}, {"read_timeout_s": 61}, {"fail_timeout_s": 3}],
 )
 def test_each_setting_makes_another_configuration_with_another_state(settings: dict[str, Any]) -> None:
-    assert configuration(proxy_settings(**settings), ENDPOINTS)[1] != configuration(proxy_settings(), ENDPOINTS)[1]
+    assert configuration(proxy_settings(**settings), [BACKEND])[1] != configuration(proxy_settings(), [BACKEND])[1]
 
 
-def test_the_state_does_not_hang_on_what_is_not_in_the_text() -> None:
-    assert configuration(proxy_settings(memory=128), ENDPOINTS) == configuration(proxy_settings(), ENDPOINTS)
+def test_the_state_depends_only_on_the_text() -> None:
+    assert configuration(proxy_settings(memory=128), [BACKEND]) == configuration(proxy_settings(), [BACKEND])
 
 
-def test_without_an_endpoint_every_visitor_gets_a_plain_502() -> None:
+def servers(text: str) -> dict[str, str]:
+    """The parts of a configuration by the server's names; the default server's is empty."""
+    parts = text.split("\n  server {\n")[1:]
+    return {"".join(re.findall(r"server_name (.*);", part)): part for part in parts}
+
+
+def test_a_route_with_host_names_has_a_server_and_an_upstream_of_its_own() -> None:
+    text, _ = configuration(proxy_settings(port=81), [BACKEND, DOCS])
+    found = servers(text)
+    assert found.keys() == {"", "docs.example d.example"}
+    assert "proxy_pass http://backend;" in found[""]
+    assert "listen 81 reuseport default_server;" in found[""]
+    assert "proxy_pass http://docs;" in found["docs.example d.example"]
+    assert "listen 81;" in found["docs.example d.example"], "reuseport is given once an address"
+    assert re.findall(r"upstream (\w+) \{", text) == ["backend", "docs"]
+
+
+def test_the_first_route_without_host_names_is_the_default_and_others_are_not_for_visitors() -> None:
+    assert configuration(proxy_settings(), [BACKEND, PRIVATE]) == configuration(proxy_settings(), [BACKEND])
+
+
+def test_without_a_default_route_unknown_host_names_get_a_plain_502() -> None:
+    found = servers(configuration(proxy_settings(), [DOCS])[0])
+    assert "proxy_pass" not in found[""]
+    assert "return 502" in found[""]
+
+
+def test_without_a_route_every_visitor_gets_a_plain_502() -> None:
     text, _ = configuration(proxy_settings(), [])
     assert "upstream" not in text.replace("$upstream_addr", "").replace("upstream=", "").replace(
         "proxy_next_upstream", ""
     )
-    assert 'return 502 "502: no backend yet; try again in a moment\\n";' in text
+    assert 'return 502 "502: no application yet; try again in a moment\\n";' in text
 
 
-def test_each_node_gets_the_configuration_with_the_backends_endpoints() -> None:
+def test_each_node_gets_the_configuration_with_the_applications_endpoints() -> None:
     result = made()
-    text, state = configuration(proxy_settings(), ENDPOINTS)
+    text, state = configuration(proxy_settings(), [BACKEND])
     configured = result["proxy-core-02"]
-    assert configured.environment == {
-        "NODE": "core-02",
-        "WORK": ".work/dev",
-        "STATE_URL": PROBE,
-        "CONFIGURATION": text,
-        "STATE": state,
-    }
-    assert configured.scripts == {"CREATE_SCRIPT": render("proxy/configure.sh")}
+    assert (configured.step, configured.node) == ("proxy-configuration", "core-02")
+    assert configured.own == {"STATE_URL": PROBE, "CONFIGURATION": text, "STATE": state}
+    assert configured.scripts == {"create": "proxy/configure.sh"}
     assert configured.inputs["triggers"] == ["machine-core-02-id"]
     assert configured.timeouts == {"create": "5m", "update": "5m", "delete": "5m"}
 
 
-def test_a_configuration_comes_after_nginx_tested_it_and_the_nodes_are_open() -> None:
+def test_a_configuration_comes_after_nginx_tested_it_and_the_nodes_are_active() -> None:
     assert made()["proxy-core-02"].dependencies == {"proxy-check", "ready-core-02", "ready-core-03", "machine-core-02"}
 
 
 def test_nginx_tests_the_configuration_on_this_machine_before_any_node_gets_it() -> None:
-    check = made()["proxy-check"]
-    assert check.environment == {
-        "NODE": "",
-        "WORK": ".work/dev",
+    test = made()["proxy-check"]
+    assert (test.step, test.node) == ("configuration-test", "")
+    assert test.own == {
         "IMAGE": "localhost:1/site-nginx:1",
-        "CONFIGURATION": configuration(proxy_settings(), ENDPOINTS)[0],
+        "CONFIGURATION": configuration(proxy_settings(), [BACKEND])[0],
         "TEMPLATE": "templates/proxy/nginx.conf",
     }
-    assert check.scripts == {"CREATE_SCRIPT": render("nginx/check.sh")}
-    assert check.dependencies == {"image"}
-    assert check.timeouts == {"create": "5m", "update": "5m", "delete": "5m"}
+    assert test.scripts == {"create": "service/test_configuration.sh"}
+    assert test.dependencies == {"image"}
+    assert test.timeouts == {"create": "5m", "update": "5m", "delete": "5m"}
 
 
-def test_an_endpoint_that_comes_from_a_resource_is_followed() -> None:
-    configured = made(endpoints=lambda: stand_in("other").stdout.apply(lambda words: [words]))["proxy-core-02"]
-    assert "server words of other max_fails=1" in configured.environment["CONFIGURATION"]
+def test_a_route_that_comes_from_a_resource_is_followed() -> None:
+    def routes() -> Any:
+        return [stand_in("other").stdout.apply(lambda text: Route(name="backend", hosts=[], endpoints=[text]))]
+
+    configured = made(routes=routes)["proxy-core-02"]
+    assert "server output of other max_fails=1" in configured.environment["CONFIGURATION"]
     assert "other" in configured.data_dependencies
 
 
@@ -168,13 +195,13 @@ def test_a_refresh_that_reads_the_id_of_the_host_network_does_not_replace_the_se
     assert made()["proxy-service"].ignore_changes == ("taskSpec.networksAdvanceds",)
 
 
-def test_the_service_is_asked_for_with_the_label_that_ready_sets() -> None:
+def test_the_service_runs_where_the_activation_sets_its_label() -> None:
     constraint = made()["proxy-service"].inputs["taskSpec"]["placement"]["constraints"][0]
-    label = constraint.removeprefix("node.labels.").removesuffix("==true")
-    assert f'--label-add "{label}=$PROXY"' in render("swarm/ready.sh")
+    assert constraint == f"node.labels.{LABEL_PROXY}==true"
+    assert '--label-add "$LABEL_PROXY=$PROXY"' in (TEMPLATES / "swarm/activate.sh").read_text()
 
 
-def test_the_service_comes_after_every_configuration_and_vanishes_with_the_cluster() -> None:
+def test_the_service_comes_after_every_configuration_and_goes_with_the_cluster() -> None:
     service = made()["proxy-service"]
     assert service.provider == "manager"
     assert service.deleted_with == "cluster"
@@ -198,16 +225,14 @@ def test_the_wait_follows_the_service_and_fails_by_itself_before_the_engine_ends
     running = made()["proxy-running"]
     spec = running.environment["SPEC"]
     assert len(spec) == 64
-    assert running.environment == {
-        "NODE": "",
-        "WORK": ".work/dev",
+    assert (running.step, running.node) == ("service-tasks", "")
+    assert running.own == {
         "SERVICE": "proxy",
-        "LABEL": "swarm-site.proxy",
-        "PATIENCE": "120",
+        "SECONDS_ALLOWED": "120",
         "SPEC": spec,
         "SERVICE_ID": "proxy-service-id",
     }
-    assert running.scripts == {"CREATE_SCRIPT": render("swarm/running.sh")}
+    assert running.scripts == {"create": "swarm/wait_for_tasks.sh"}
     assert running.timeouts["create"] == "5m"
     assert running.data_dependencies == {"proxy-service"}
     assert running.deleted_with == "cluster"
@@ -242,48 +267,45 @@ def test_two_proxies_stand_side_by_side() -> None:
     assert result["right-running"].environment["SERVICE"] == "right"
 
 
-# --- seed ------------------------------------------------------------------------------------------------------------
+# --- bootstrap --------------------------------------------------------------------------------------------------------
 
 
-def seeded(*names: str) -> Run:
+def bootstrapped(*names: str) -> Run:
     def body() -> Any:
-        args = ProxySeedArgs(work=WORK, machines=machines(nodes(2)), settings=proxy_settings())
-        seeds = [ProxySeed(name, args) for name in names or ("seed",)]
-        return [{name: resource.id for name, resource in seed.delivered.items()} for seed in seeds]
+        args = ProxyBootstrapArgs(settings=proxy_settings(), machines=machines(nodes(2)))
+        made = [ProxyBootstrap(name, args) for name in names or ("proxy-seed",)]
+        return [{name: resource.id for name, resource in one.delivered.items()} for one in made]
 
     return run(body)
 
 
 def test_each_node_of_a_proxy_begins_with_a_plain_502_page() -> None:
-    result = seeded()
-    assert result.inventory("seed") == {
-        ("swarm-site:index:ProxySeed", "seed"),
-        (COMMAND, "seed-core-01"),
-        (COMMAND, "seed-core-02"),
+    result = bootstrapped()
+    assert result.inventory("proxy-seed") == {
+        ("swarm-site:index:ProxyBootstrap", "proxy-seed"),
+        (COMMAND, "proxy-seed-core-01"),
+        (COMMAND, "proxy-seed-core-02"),
     }
-    seed = result["seed-core-02"]
-    assert seed.environment == {
-        "NODE": "core-02",
-        "WORK": ".work/dev",
-        "CONFIGURATION": configuration(proxy_settings(), [])[0],
-    }
-    assert seed.scripts == {"CREATE_SCRIPT": render("proxy/seed.sh")}
-    assert seed.timeouts == {"create": "5m", "update": "5m", "delete": "5m"}
+    one = result["proxy-seed-core-02"]
+    assert (one.step, one.node) == ("proxy-bootstrap", "core-02")
+    assert one.own == {"CONFIGURATION": configuration(proxy_settings(), [])[0]}
+    assert one.scripts == {"create": "proxy/bootstrap.sh"}
+    assert one.timeouts == {"create": "5m", "update": "5m", "delete": "5m"}
 
 
-def test_a_seed_belongs_to_its_machine_alone() -> None:
-    seed = seeded()["seed-core-02"]
-    assert seed.parent == "seed"
-    assert seed.inputs["triggers"] == ["machine-core-02-id"]
-    assert seed.dependencies == {"machine-core-02"}
+def test_a_bootstrap_belongs_to_its_machine_alone() -> None:
+    one = bootstrapped()["proxy-seed-core-02"]
+    assert one.parent == "proxy-seed"
+    assert one.inputs["triggers"] == ["machine-core-02-id"]
+    assert one.dependencies == {"machine-core-02"}
 
 
-def test_a_seed_hands_on_what_it_put_on_each_node() -> None:
-    result = seeded()
-    assert result.returned == [{"core-01": "seed-core-01-id", "core-02": "seed-core-02-id"}]
-    assert result.outputs["seed"] == {}
+def test_a_bootstrap_hands_on_what_it_put_on_each_node() -> None:
+    result = bootstrapped()
+    assert result.returned == [{"core-01": "proxy-seed-core-01-id", "core-02": "proxy-seed-core-02-id"}]
+    assert result.outputs["proxy-seed"] == {}
 
 
-def test_two_seeds_stand_side_by_side() -> None:
-    result = seeded("left", "right")
+def test_two_bootstraps_stand_side_by_side() -> None:
+    result = bootstrapped("left", "right")
     assert {name for _, name in result.inventory("left")} == {"left", "left-core-01", "left-core-02"}

@@ -1,19 +1,21 @@
-"""What the tools do with a stack's state on this machine."""
+"""What the tools do with a stack's state on this machine, and how they choose from it."""
 
 import json
 from pathlib import Path
 
 import pytest
 
+from components.contract import PACKAGE, Step
+from tests.unit.state import command, outputs, service, state
 from tools import stack
 
 
-def test_half_written_files_of_a_killed_run_are_taken_away_and_no_others(
+def test_half_written_files_of_a_killed_run_are_removed_and_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{tmp_path}?metadata=skip")
     monkeypatch.setattr(stack, "STACK", "dev")
-    states = tmp_path / ".pulumi/stacks" / stack.PROJECT
+    states = tmp_path / ".pulumi/stacks" / PACKAGE
     states.mkdir(parents=True)
     (states / "dev.json").write_text(json.dumps({"checkpoint": {"latest": None}}))
     for name in ("dev.json.bak", "dev.json.attrs", "dev.json.18ea.tmp", "dev.json.bak.18eb.tmp", "dev2.json.18ec.tmp"):
@@ -26,3 +28,24 @@ def test_half_written_files_of_a_killed_run_are_taken_away_and_no_others(
         "dev.json.bak",
         "dev2.json.18ec.tmp",
     ]
+
+
+def test_commands_are_chosen_by_step_and_node_and_never_by_name() -> None:
+    images = [command(Step.IMAGE_DELIVERY, f"{name}-image-core-01", "core-01") for name in ("nginx", "docs")]
+    other = command(Step.IMAGE_DELIVERY, "nginx-image-core-02", "core-02")
+    content = command(Step.CONTENT, "content-core-01", "core-01")
+    cluster = command(Step.CLUSTER, "swarm-cluster")
+    known = state(*images, other, content, cluster, service("image-core-01", {}), outputs(url="http://192.0.2.1/"))
+    assert stack.commands(known, Step.IMAGE_DELIVERY, "core-01") == images
+    assert stack.commands(known, Step.IMAGE_DELIVERY) == [*images, other]
+    assert stack.commands(known, node="core-01") == [*images, content]
+    assert stack.commands(known) == [*images, other, content, cluster]
+    assert stack.outputs(known) == {"url": "http://192.0.2.1/"}
+    assert [stack.name_of(found) for found in stack.services(known)] == ["image-core-01-service"]
+
+
+def test_a_command_of_an_earlier_version_does_no_known_step() -> None:
+    old = command(Step.MACHINE, "machines-core-01", "core-01")
+    del old["inputs"]["environment"]["STEP"]
+    assert stack.commands(state(old), Step.MACHINE) == []
+    assert stack.commands(state(old), node="core-01") == [old]

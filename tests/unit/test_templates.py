@@ -8,40 +8,63 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from components.backend import HEALTH_PATH
-from components.config import PRIVATE_NETWORKS, HostSettings, Node
+from components.application import HEALTH_PATH
+from components.contract import (
+    FOLDER_CONTENT,
+    FOLDER_SITE,
+    PROJECT,
+    MachineFile,
+    shell_names,
+    shell_text,
+    stack_files,
+)
 from components.proxy import configuration
 from components.rendering import TEMPLATES, render
-from tests.unit.harness import NETWORK, ROOT, proxy_settings
+from components.scripts import SOURCED
+from components.service import Route
+from components.settings import HostSettings, Node, ProxySettings
+from components.settings.types import PRIVATE_NETWORKS
 
 GOLDEN = Path(__file__).parent / "golden"
 WORK = ".work/dev"
 NODE = Node(name="core-02", address="192.168.56.12", role="manager", proxy=True, memory=512, cpus=1)
+NETWORK = ipaddress.IPv4Network("192.168.56.0/24")
 BOX = "localhost/site/node:0123456789ab"
 ENDPOINTS = ["192.168.56.11:8080", "192.168.56.12:8080"]
+BACKEND = Route(name="backend", hosts=[], endpoints=ENDPOINTS)
+APPLICATIONS = [
+    Route(name="docs", hosts=["docs.example", "www.docs.example"], endpoints=["192.168.56.12:8081"]),
+    Route(name="internal", hosts=[], endpoints=["192.168.56.12:8082"]),
+    Route(name="shop", hosts=["shop.example"], endpoints=["192.168.56.11:8083", "192.168.56.12:8083"]),
+]
 
 
-def existing(host: HostSettings, role: Literal["manager", "worker"], *, proxy: bool) -> Node:
+def adopted(host: HostSettings, role: Literal["manager", "worker"], *, proxy: bool) -> Node:
     """A node that is a host of the settings."""
     return Node(name=host.name, address=host.address, role=role, proxy=proxy, host=host)
 
 
 HOST = HostSettings(name="web-2", address="192.0.2.12", user="admin", port=2222, jump="me@bastion.example:2200")
 HOSTS = [
-    existing(HostSettings(name="web-1", address="192.0.2.11"), "manager", proxy=False),
-    existing(HOST, "manager", proxy=True),
-    existing(HostSettings(name="web-3", address="192.0.2.13"), "worker", proxy=True),
+    adopted(HostSettings(name="web-1", address="192.0.2.11"), "manager", proxy=False),
+    adopted(HOST, "manager", proxy=True),
+    adopted(HostSettings(name="web-3", address="192.0.2.13"), "worker", proxy=True),
 ]
 
 
 def vagrantfile(provider: str) -> str:
     return render("machines/Vagrantfile", provider=provider, stack="dev", node=NODE, box=BOX, network=NETWORK)
+
+
+def proxy(routes: Sequence[Route], **settings: object) -> str:
+    """A proxy's configuration."""
+    return configuration(ProxySettings.model_validate(settings), routes)[0]
 
 
 RENDERED: Mapping[str, tuple[str, Callable[[], str]]] = {
@@ -50,7 +73,7 @@ RENDERED: Mapping[str, tuple[str, Callable[[], str]]] = {
     "virtualbox.Vagrantfile": ("machines/Vagrantfile", lambda: vagrantfile("virtualbox")),
     "machine.ssh_config": (
         "machines/ssh_config",
-        lambda: render("machines/ssh_config", work=WORK, node=NODE, patience=1),
+        lambda: render("machines/ssh_config", work=WORK, node=NODE, timeout_factor=1),
     ),
     "host.ssh_config": (
         "machines/host_ssh_config",
@@ -60,36 +83,40 @@ RENDERED: Mapping[str, tuple[str, Callable[[], str]]] = {
         "swarm/hosts_ssh_config",
         lambda: render("swarm/hosts_ssh_config", work=WORK, nodes=HOSTS),
     ),
-    "hosts-connect": ("swarm/hosts_connect.sh", lambda: render("swarm/hosts_connect.sh", work=WORK)),
-    "manager.ssh_config": ("swarm/ssh_config", lambda: render("swarm/ssh_config", work=WORK, patience=1)),
-    "connect": ("swarm/connect.sh", lambda: render("swarm/connect.sh", work=WORK)),
-    "backend.nginx.conf": (
-        "backend/nginx.conf",
-        lambda: render("backend/nginx.conf", root="/srv/swarm-site/content/current", health_path=HEALTH_PATH),
+    "manager.ssh_config": ("swarm/ssh_config", lambda: render("swarm/ssh_config", work=WORK, timeout_factor=1)),
+    "application.nginx.conf": (
+        "application/nginx.conf",
+        lambda: render("application/nginx.conf", root=f"{FOLDER_CONTENT}/current", health_path=HEALTH_PATH),
     ),
-    "proxy.nginx.conf": ("proxy/nginx.conf", lambda: configuration(proxy_settings(), ENDPOINTS)[0]),
-    "proxy-seed.nginx.conf": ("proxy/nginx.conf", lambda: configuration(proxy_settings(), [])[0]),
+    "proxy.nginx.conf": ("proxy/nginx.conf", lambda: proxy([BACKEND])),
+    "proxy-applications.nginx.conf": ("proxy/nginx.conf", lambda: proxy([BACKEND, *APPLICATIONS])),
+    "proxy-bootstrap.nginx.conf": ("proxy/nginx.conf", lambda: proxy([])),
 }
 """Golden file, its template, and how it is rendered."""
 
-SCRIPTS = sorted(str(path.relative_to(TEMPLATES)) for path in TEMPLATES.rglob("*.sh"))
-MADE_BY = ["docker", "libvirt", "virtualbox"]
-"""Vagrant's providers."""
-PROVIDERS = [*MADE_BY, "ssh"]
-"""What a machine is made by: each has a file of the functions that the machines' scripts include by its name."""
-PARTS = {"machines/user_ssh_config", *(f"machines/{provider}.rb" for provider in MADE_BY)}
+VAGRANT_PROVIDERS = ["docker", "libvirt", "virtualbox"]
+PROVIDERS = [*VAGRANT_PROVIDERS, "ssh"]
+"""Each has a file of the functions that the machines' scripts call."""
+PARTS = {"machines/user_ssh_config", *(f"machines/providers/{provider}.rb" for provider in VAGRANT_PROVIDERS)}
 """What rendered files include: the Vagrantfile by the provider's name, ssh entries of hosts that exist."""
-INCLUDED = {f"machines/{provider}.sh" for provider in PROVIDERS} | {
-    name for path in TEMPLATES.rglob("*.sh") for name in re.findall(r'@% include "([^"]*[.]sh)" %@', path.read_text())
-}
-WHOLE = [
-    (name, provider)
-    for name in SCRIPTS
-    if name not in INCLUDED
-    for provider in (PROVIDERS if "~ provider ~" in (TEMPLATES / name).read_text() else ["docker"])
-    if (name, provider) != ("machines/box.sh", "docker")  # its image is all the box there is
-]
-"""Scripts that are run, of each provider where they differ; what they include is checked as a part of them."""
+
+SCRIPTS = sorted(str(path.relative_to(TEMPLATES)) for path in TEMPLATES.rglob("*.sh"))
+
+
+def text_of(name: str) -> str:
+    return (TEMPLATES / name).read_text()
+
+
+def sourced_by(name: str) -> set[str]:
+    """The files that a script sources, of every provider where it depends on that."""
+    paths = set(SOURCED.findall(text_of(name)))
+    return {path.replace("$PROVIDER", provider) for path in paths for provider in PROVIDERS}
+
+
+LIBRARIES = {path for name in SCRIPTS for path in sourced_by(name)}
+"""Scripts that others source."""
+PROGRAMS = [name for name in SCRIPTS if name not in LIBRARIES]
+"""Scripts that are run."""
 
 RECIPE_SCRIPTS = [
     *("images/base/install", "images/base/trim", "images/nginx/collect", "images/node/finish"),
@@ -125,18 +152,18 @@ RECIPE_DATA = {
 
 
 def test_every_template_is_checked_by_a_test_of_this_file() -> None:
-    there = {str(path.relative_to(TEMPLATES)) for path in TEMPLATES.rglob("*") if path.is_file()}
+    present = {str(path.relative_to(TEMPLATES)) for path in TEMPLATES.rglob("*") if path.is_file()}
     checked = {*SCRIPTS, *RECIPE_SCRIPTS, *RECIPE_DATA, *PARTS}
     checked |= {template for template, _ in RENDERED.values()}
-    assert there - checked == set(), "a new template needs a test"
-    assert checked - there == set(), "a template that is gone leaves no test behind"
+    assert present - checked == set(), "a new template needs a test"
+    assert checked - present == set(), "a removed template leaves no test behind"
 
 
-# --- golden files ----------------------------------------------------------------------------------------------------
+# --- golden files -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", RENDERED)
-def test_a_rendered_file_is_its_golden_file(name: str) -> None:
+def test_a_rendered_file_equals_its_golden_file(name: str) -> None:
     text, golden = RENDERED[name][1](), GOLDEN / name
     if os.environ.get("UPDATE_GOLDEN"):
         GOLDEN.mkdir(exist_ok=True)
@@ -145,107 +172,213 @@ def test_a_rendered_file_is_its_golden_file(name: str) -> None:
     difference = "\n".join(
         difflib.unified_diff(expected.splitlines(), text.splitlines(), "golden", "rendered", "", "", 1)
     )
-    assert text == expected, f"{name} is another now; if it should be, run with UPDATE_GOLDEN=1:\n{difference}"
+    assert text == expected, f"{name} has changed; if it should, run with UPDATE_GOLDEN=1:\n{difference}"
 
 
-def test_there_is_no_golden_file_that_nothing_is_compared_with() -> None:
+def test_every_golden_file_is_compared_with_something() -> None:
     assert {path.name for path in GOLDEN.iterdir()} == set(RENDERED)
 
 
-# --- scripts ---------------------------------------------------------------------------------------------------------
+# --- scripts ----------------------------------------------------------------------------------------------------------
 
 
-def script(name: str, provider: str = "docker") -> str:
-    return render(name, work=WORK, provider=provider)
+def code(name: str) -> list[str]:
+    """The lines of a script that are neither empty nor a comment."""
+    return [line for line in text_of(name).splitlines() if line and not line.startswith("#")]
 
 
-@pytest.mark.parametrize(("name", "provider"), [*WHOLE, ("lib.sh", "docker")])
-def test_a_script_begins_with_strict_mode(name: str, provider: str) -> None:
-    lines = [line for line in script(name, provider).splitlines() if line and not line.startswith("#")]
-    assert lines[0] == "set -euo pipefail"
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_script_has_a_shebang_and_strict_mode(name: str) -> None:
+    assert text_of(name).startswith("#!/usr/bin/env bash\n")
+    assert code(name)[0] == "set -euo pipefail"
 
 
-@pytest.mark.parametrize("name", sorted(INCLUDED - {"lib.sh"}))
-def test_what_scripts_include_only_defines_functions(name: str) -> None:
-    outside = re.sub(r"(?ms)^\w+\(\) \{\n.*?^\}\n", "", script(name))
+@pytest.mark.parametrize("name", sorted(LIBRARIES))
+def test_a_sourced_script_names_its_shell(name: str) -> None:
+    assert re.match("# shellcheck shell=bash( |\n)", text_of(name))
+
+
+@pytest.mark.parametrize("name", sorted(LIBRARIES - {"contract.sh"}))
+def test_a_sourced_script_only_defines_functions(name: str) -> None:
+    outside = re.sub(r"(?ms)^\w+\(\) \{\n.*?^\}\n", "", text_of(name))
     left = [line for line in outside.splitlines() if line and not line.startswith("#")]
-    assert [line for line in left if not re.fullmatch(r"\w+\(\) \{.*\}", line)] == []
+    assert [line for line in left if not re.fullmatch(r"\w+\(\) \{.*\}|\. templates/\S+[.]sh", line)] == []
 
 
-FUNCTIONS = {
-    *("check_host", "check_room", "make_network", "remove_network", "is_current", "make_machine", "remove_machine"),
-    *("left_over", "power"),
+def test_a_script_sources_files_that_exist() -> None:
+    sources = [(name, line) for name in SCRIPTS for line in code(name) if re.match(r"\s*(\.|source) ", line)]
+    assert [one for one in sources if not SOURCED.fullmatch(one[1])] == [], "`bundle` puts no other line in place"
+    assert set(SCRIPTS) >= LIBRARIES
+
+
+def test_no_script_is_rendered() -> None:
+    assert [name for name in SCRIPTS if re.search("@[{%#]", text_of(name))] == []
+
+
+PROVIDER_FUNCTIONS = {
+    *("check_host", "check_room", "create_network", "remove_network", "is_current", "create_machine", "remove_machine"),
+    *("leftovers", "power"),
 }
 """What CONTRIBUTING.md asks of a provider."""
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_a_provider_has_every_function_that_is_asked_of_it(provider: str) -> None:
-    defined = set(re.findall(r"(?m)^(\w+)\(\) \{", script(f"machines/{provider}.sh")))
-    assert defined >= FUNCTIONS
+def test_a_provider_defines_every_required_function(provider: str) -> None:
+    path = f"machines/providers/{provider}.sh"
+    text = "".join(map(text_of, [path, *sourced_by(path)]))
+    assert set(re.findall(r"(?m)^(\w+)\(\) \{", text)) >= PROVIDER_FUNCTIONS
 
 
-def test_every_script_passes_shellcheck(tmp_path: Path) -> None:
-    files = []
-    for name, provider in WHOLE:
-        files.append(tmp_path / f"{provider}-{name.replace('/', '-')}")
-        files[-1].write_text(script(name, provider))
-    for name in RECIPE_SCRIPTS:
-        files.append(tmp_path / name.replace("/", "-"))
-        shutil.copy(TEMPLATES / name, files[-1])
-    bash, sh = files[: len(WHOLE)], files[len(WHOLE) :]
-    for shell, sources in (("bash", bash), ("sh", sh)):
-        done = checked_by("shellcheck", "--format=gcc", "-s", shell, *map(str, sources))
-        assert done.returncode == 0, done.stdout.replace(f"{tmp_path}/", "")
+def test_every_script_passes_shellcheck() -> None:
+    files = [f"templates/{name}" for name in [*SCRIPTS, *RECIPE_SCRIPTS]]
+    done = checked_by("shellcheck", "--external-sources", "--format=gcc", *files)
+    assert done.returncode == 0, done.stdout
+
+
+def test_tools_check_reads_every_script() -> None:
+    listing = re.search(r"(?ms)^files_in\(\) \{\n.*?^\}\n", (PROJECT / "tools/check").read_text())
+    assert listing
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", f"{listing[0]}files_in sh"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {f"templates/{name}" for name in [*SCRIPTS, *RECIPE_SCRIPTS]} <= set(done.stdout.splitlines())
 
 
 @pytest.mark.parametrize("name", RECIPE_SCRIPTS)
 def test_a_script_of_a_recipe_stops_at_its_first_error(name: str) -> None:
-    text = (TEMPLATES / name).read_text()
-    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    assert text.startswith("#!/bin/sh\n")
-    assert lines[0] == "set -eu"
+    assert text_of(name).startswith("#!/bin/sh\n")
+    assert code(name)[0] == "set -eu"
 
 
-def test_no_script_turns_a_failure_into_a_success_without_a_word() -> None:
+def test_no_script_hides_a_failure() -> None:
     """`|| true` stands only where what failed does not matter, or is in a log; each place is known here."""
     known = {
-        # Nothing to end: ssh's shared connection.
-        ("machines/docker.sh", 'ssh -F "$folder/ssh_config" -O exit'),
-        ("machines/libvirt.sh", 'ssh -F "$folder/ssh_config" -O exit'),
-        ("machines/virtualbox.sh", 'ssh -F "$folder/ssh_config" -O exit'),
-        # It has ended by itself; that it is gone is waited for.
-        ("machines/vagrant.sh", 'xargs -r kill -s "$signal"'),
-        # What is switched off already, or started; what comes next fails where it matters.
-        ("machines/libvirt.sh", 'net-destroy "$own"'),
-        ("machines/libvirt.sh", 'pool-start "$own"'),
-        ("machines/libvirt.sh", 'destroy "$own-$1"'),
-        ("machines/virtualbox.sh", 'controlvm "$machine" poweroff'),
-        ("machines/virtualbox.sh", "sed -n 's/^VMState"),
+        # Nothing to end: ssh's shared connection, the child of a run that ends.
+        ("machines/providers/docker.sh", 'ssh -F "$folder/$MACHINE_SSH_CONFIG" -O exit'),
+        ("machines/providers/libvirt.sh", 'ssh -F "$folder/$MACHINE_SSH_CONFIG" -O exit'),
+        ("machines/providers/virtualbox.sh", 'ssh -F "$folder/$MACHINE_SSH_CONFIG" -O exit'),
+        # It may have exited by itself; its end is waited for.
+        ("machines/providers/vagrant.sh", 'xargs -r kill -s "$signal"'),
+        # Stopped or started already; the next command fails if it matters.
+        ("machines/providers/libvirt.sh", 'net-destroy "$own"'),
+        ("machines/providers/libvirt.sh", 'pool-start "$own"'),
+        ("machines/providers/libvirt.sh", 'destroy "$own-$1"'),
+        ("machines/providers/virtualbox.sh", 'controlvm "$machine" poweroff'),
+        ("machines/providers/virtualbox.sh", "sed -n 's/^VMState"),
         ("machines/box.sh", 'docker rm -f "$container"'),
-        ("machines/ssh.sh", 'ssh -F "$folder/ssh_config" -O exit'),
-        # Docker takes it away itself; what stays is asked for again.
-        ("machines/ssh.sh", "words=$(xargs docker rm -fv"),
+        ("machines/providers/ssh.sh", 'ssh -F "$folder/$MACHINE_SSH_CONFIG" -O exit'),
+        # Docker may remove it itself; what stays is removed in the next round.
+        ("machines/providers/ssh.sh", "words=$(xargs docker rm -fv"),
         ("machines/sweep.sh", 'ssh -O exit -o ControlPath="$socket"'),
-        # What did not arrive is told by its hash.
+        # No line found is an answer.
+        # An incomplete transfer shows in the hash.
         ("content/release.sh", 'tar -c -C "$FOLDER"'),
-        ("swarm/running.sh", "grep -vxF"),
+        ("swarm/wait_for_tasks.sh", "grep -vxF"),
         ("swarm/leave.sh", "grep -c '"),
         ("proxy/configure.sh", "grep -E '"),
-        # An image that a container has stays; an entry that can not be demoted may still be removed.
+        # An image with a container stays; an entry that can't be demoted may still be removed.
         ("images/deliver.sh", "xargs -r -n 1 docker image rm"),
-        ("swarm/manager.sh", 'words=$(docker node demote "$id" 2>&1)'),
+        ("swarm/manager.sh", 'output=$(docker node demote "$id" 2>&1)'),
         ("proxy/configure.sh", "before=$(readlink current"),
+        # A release that can't be read has no hash, and `make status` reports the difference.
+        ("status/node.sh", "hash_of"),
     }
     found = [
         (name, line.strip())
         for name in SCRIPTS
-        for line in (TEMPLATES / name).read_text().splitlines()
+        for line in text_of(name).splitlines()
         if re.search(r"\|\| (true|:)(\W|$)|; true\b", line) and '>>"$LOG"' not in line
     ]
     used = {(file, part) for file, part in known for name, line in found if name == file and part in line}
     assert [one for one in found if not any(one[0] == file and part in one[1] for file, part in known)] == []
-    assert known - used == set(), "a place that is gone leaves no exception behind"
+    assert known - used == set(), "a removed place leaves no exception behind"
+
+
+# --- the contract -----------------------------------------------------------------------------------------------------
+
+
+def test_the_shells_contract_is_the_one_of_the_components() -> None:
+    assert text_of("contract.sh") == shell_text(), "run: make docs"
+
+
+def test_the_shells_contract_only_assigns() -> None:
+    assert [line for line in code("contract.sh") if not re.fullmatch(r'[A-Z_]+="(\$\{WORK-\}/)?[\w./-]+"', line)] == []
+
+
+@pytest.mark.parametrize("work", ["", ".work/dev"])
+def test_bash_reads_the_contract_with_and_without_a_stacks_folder(work: str) -> None:
+    names = shell_names()
+    script = 'set -euo pipefail; . templates/contract.sh; for name; do echo "${!name}"; done'
+    environment = {"PATH": os.environ["PATH"]} | ({"WORK": work} if work else {})
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", *names], cwd=PROJECT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [value.replace("${WORK-}", work) for value in names.values()]
+
+
+def readers_of_the_contract() -> str:
+    tools = [path for path in (PROJECT / "tools").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    templates = [path for path in TEMPLATES.rglob("*") if path.is_file() and path.name != "contract.sh"]
+    return "\n".join(path.read_text() for path in [*templates, *tools])
+
+
+def test_every_name_of_the_contract_is_used() -> None:
+    text = readers_of_the_contract()
+    assert [name for name in shell_names() if not re.search(rf"\b{name}\b", text)] == []
+
+
+def literal() -> re.Pattern[str]:
+    """A label, a node's folder or a file of the stack's folder, spelled out."""
+    labels = [value for name, value in shell_names().items() if name.startswith("LABEL_") and "." in value]
+    files = {
+        kind: [file.path for file in stack_files().values() if isinstance(file, MachineFile) == kind]
+        for kind in (True, False)
+    }
+    below_machine = r"(\$\{?folder\}?|\$\{?(MACHINES|WORK)\}?\"?/\S+?)\"?/"
+    below_stack = r"(\$\{?WORK-?\}?\"?/|@\{ work \}@/|work, \"|\"\.\./\.\./)"
+    return re.compile(
+        "|".join(
+            [
+                *map(re.escape, labels),
+                r"label=swarm-site(?![.\w-])",
+                re.escape(FOLDER_SITE),
+                rf"{below_machine}({'|'.join(files[True])})\b",
+                rf"{below_stack}({'|'.join(files[False])})\b",
+            ]
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'docker ps --filter "label=swarm-site.stack=$STACK"',
+        "docker service ls --filter label=swarm-site --quiet",
+        "cd /srv/swarm-site/content",
+        "[[ -e $WORK/complete ]]",
+        'cat "${WORK}/key.pub"',
+        'touch "$WORK"/leaving',
+        "[[ -e $folder/complete ]]",
+        'ssh -F "$WORK/machines/$1/ssh_config"',
+        'ssh -F "$MACHINES/$1/ssh_config"',
+        'kernel = File.join(work, "kernel")',
+        'File.expand_path("../../key", __dir__)',
+        "IdentityFile @{ work }@/key",
+    ],
+)
+def test_a_literal_is_found(line: str) -> None:
+    assert literal().search(line)
+
+
+def test_no_template_spells_what_the_contract_names() -> None:
+    """A change of the contract reaches every script, and a search for a name finds every place."""
+    names = [*SCRIPTS, *PARTS, *{template for template, _ in RENDERED.values()}]
+    pattern = literal()
+    assert [(name, line) for name in set(names) - {"contract.sh"} for line in code(name) if pattern.search(line)] == []
 
 
 # --- the tools that read the files -----------------------------------------------------------------------------------
@@ -254,17 +387,17 @@ def test_no_script_turns_a_failure_into_a_success_without_a_word() -> None:
 def checked_by(tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     program = shutil.which(tool)
     assert program, f"{tool} is not installed, and this test is worth nothing without it; run: tools/setup check"
-    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run([program, *arguments], cwd=PROJECT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("provider", MADE_BY)
+@pytest.mark.parametrize("provider", VAGRANT_PROVIDERS)
 def test_the_vagrantfile_is_ruby(tmp_path: Path, provider: str) -> None:
     (tmp_path / "Vagrantfile").write_text(vagrantfile(provider))
     done = checked_by("ruby", "-wc", str(tmp_path / "Vagrantfile"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "Syntax OK\n", "")
 
 
-def test_the_vagrantfile_says_to_vagrant_what_the_settings_say(tmp_path: Path) -> None:
+def test_the_vagrantfile_tells_vagrant_what_the_settings_say(tmp_path: Path) -> None:
     (tmp_path / "Vagrantfile").write_text(RENDERED["Vagrantfile"][1]())
     (tmp_path / "vagrant.rb").write_text(RECORDING_VAGRANT)
     done = checked_by("ruby", "-r", str(tmp_path / "vagrant.rb"), str(tmp_path / "Vagrantfile"))
@@ -334,7 +467,7 @@ def test_ssh_reads_the_alias_of_the_manager(tmp_path: Path) -> None:
     path = tmp_path / "ssh_config"
     path.write_text(RENDERED["manager.ssh_config"][1]())
     options = ssh_options(path, "swarm-manager")
-    assert options["proxycommand"] == "bash .work/dev/connect"
+    assert options["proxycommand"] == "env WORK=.work/dev bash templates/swarm/proxy_command.sh"
     assert options["identityfile"] == ".work/dev/key"
     assert options["user"] == "vagrant"
     assert options["batchmode"] == "yes"
@@ -358,7 +491,7 @@ def host_options(golden: str, host: str, own: Path) -> dict[str, str]:
     return ssh_options(path, host)
 
 
-def test_ssh_reads_the_entry_of_a_host_that_exists(user: Callable[[str], Path]) -> None:
+def test_ssh_reads_the_entry_of_an_adopted_host(user: Callable[[str], Path]) -> None:
     options = host_options("host.ssh_config", "web-2", user(""))
     assert options["hostname"] == "192.0.2.12"
     assert (options["user"], options["port"]) == ("admin", "2222")
@@ -370,7 +503,7 @@ def test_ssh_reads_the_entry_of_a_host_that_exists(user: Callable[[str], Path]) 
     assert ".work" not in options["userknownhostsfile"] + options["identityfile"]
 
 
-def test_the_users_own_entries_count_by_name_and_by_address_but_change_nothing_that_the_settings_say(
+def test_the_users_own_ssh_entries_apply_but_change_nothing_that_the_settings_say(
     user: Callable[[str], Path],
 ) -> None:
     own = user(
@@ -391,16 +524,17 @@ def test_the_alias_of_hosts_is_the_first_manager_that_answers(
     user: Callable[[str], Path], tmp_path: Path, answering: str, address: str
 ) -> None:
     own = user("Host 192.0.2.12\n  IdentityFile /by-address\n")
-    connect = tmp_path / "connect"
-    connect.write_text(f'echo "$1" >>{tmp_path}/tried; [[ $1 == {answering} ]]')
+    probe = tmp_path / "probe"
+    probe.write_text(f'echo "$WORK $1" >>{tmp_path}/tried; [[ $1 == {answering} ]]')
     path = tmp_path / "ssh_config"
     text = RENDERED["hosts-manager.ssh_config"][1]().replace("~/.ssh/config", str(own))
-    path.write_text(text.replace(".work/dev/connect", str(connect)))
+    path.write_text(text.replace("templates/swarm/probe.sh", str(probe)))
     options = ssh_options(path, "swarm-manager")
-    tried = (tmp_path / "tried").read_text().split()
-    assert tried == (["web-1"] if answering == "web-1" else ["web-1", "web-2"]), "no worker, and none after the first"
+    tried = (tmp_path / "tried").read_text().splitlines()
+    expected = [f"{WORK} web-1"] if answering == "web-1" else [f"{WORK} web-1", f"{WORK} web-2"]
+    assert tried == expected, "no worker, and none after the first"
     if answering == "none":
-        assert options["proxycommand"] == f"bash {connect}"
+        assert options["proxycommand"] == f"env WORK={WORK} bash {probe}"
         return
     assert "proxycommand" not in options
     assert options["hostname"] == address
@@ -421,15 +555,17 @@ def shared_socket(text: str, host: str, folder: Path) -> str:
     return ssh_options(path, host)["controlpath"]
 
 
-def test_the_shared_connection_to_a_machine_fits_into_a_socket_name_for_the_longest_names(tmp_path: Path) -> None:
+def test_the_socket_name_of_a_machine_is_short_enough_for_the_longest_names(tmp_path: Path) -> None:
     node = Node(name=f"{LONGEST}-200", address="192.168.56.210", role="worker", proxy=False, memory=512, cpus=1)
-    text = render("machines/ssh_config", work=f".work/{LONGEST}", node=node, patience=1)
+    text = render("machines/ssh_config", work=f".work/{LONGEST}", node=node, timeout_factor=1)
     socket = shared_socket(text, node.name, tmp_path)
     assert len(socket) + SUFFIX_OF_A_NEW_SOCKET <= SOCKET_NAME_LIMIT
 
 
-def test_the_shared_connection_to_the_manager_fits_into_a_socket_name_for_the_longest_names(tmp_path: Path) -> None:
-    socket = shared_socket(render("swarm/ssh_config", work=f".work/{LONGEST}", patience=1), "swarm-manager", tmp_path)
+def test_the_socket_name_of_the_manager_is_short_enough_for_the_longest_names(tmp_path: Path) -> None:
+    socket = shared_socket(
+        render("swarm/ssh_config", work=f".work/{LONGEST}", timeout_factor=1), "swarm-manager", tmp_path
+    )
     assert len(socket) + SUFFIX_OF_A_NEW_SOCKET <= SOCKET_NAME_LIMIT
 
 
@@ -444,7 +580,7 @@ def nginx() -> Path:
     return Path(found).resolve()
 
 
-def words_of_nginx(text: str, folder: Path) -> str:
+def output_of_nginx(text: str, folder: Path) -> str:
     """Let nginx test a configuration. Ports, accounts and folders are those of this test, not of a container."""
     program = nginx()
     moved = {"etc/nginx": program.parents[2] / "etc/nginx", "tmp": folder, "run": folder}
@@ -461,17 +597,17 @@ def words_of_nginx(text: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("name", [name for name in RENDERED if name.endswith("nginx.conf")])
-def test_nginx_takes_the_configuration(name: str, tmp_path: Path) -> None:
-    assert "test is successful" in words_of_nginx(RENDERED[name][1](), tmp_path)
+def test_nginx_accepts_the_configuration(name: str, tmp_path: Path) -> None:
+    assert "test is successful" in output_of_nginx(RENDERED[name][1](), tmp_path)
 
 
-def test_nginx_takes_the_configuration_of_a_bare_container(tmp_path: Path) -> None:
+def test_nginx_accepts_the_configuration_of_a_bare_container(tmp_path: Path) -> None:
     text = (TEMPLATES / "images/nginx/files/etc/nginx/nginx.conf").read_text()
     # In the image they are where Debian's nginx has them; here there is no such folder.
     folders = "".join(
         f"{kind}_temp_path /tmp/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    assert "test is successful" in words_of_nginx(text.replace("http {", f"http {{\n{folders}"), tmp_path)
+    assert "test is successful" in output_of_nginx(text.replace("http {", f"http {{\n{folders}"), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -483,28 +619,55 @@ def test_nginx_takes_the_configuration_of_a_bare_container(tmp_path: Path) -> No
     ],
     ids=["smallest", "largest", "other units"],
 )
-def test_nginx_takes_the_settings_at_their_edges(settings: dict[str, object], tmp_path: Path) -> None:
-    words_of_nginx(configuration(proxy_settings(**settings), ENDPOINTS)[0], tmp_path)
+def test_nginx_accepts_the_settings_at_their_edges(settings: dict[str, object], tmp_path: Path) -> None:
+    output_of_nginx(proxy([BACKEND], **settings), tmp_path)
 
 
-def test_nginx_takes_as_many_backends_as_there_can_be(tmp_path: Path) -> None:
+def test_nginx_accepts_as_many_endpoints_as_there_can_be(tmp_path: Path) -> None:
     endpoints = [f"192.168.56.{number}:8080" for number in range(11, 211)]
     assert len(endpoints) == 200
-    words_of_nginx(configuration(proxy_settings(), endpoints)[0], tmp_path)
+    output_of_nginx(proxy([Route(name="backend", hosts=[], endpoints=endpoints)]), tmp_path)
 
 
-def test_nginx_would_refuse_a_bad_configuration(tmp_path: Path) -> None:
+LONGEST_HOST = ".".join(["a" * 63] * 3 + ["b" * 61])
+
+
+@pytest.mark.parametrize("count", [1, 200])
+def test_nginx_accepts_the_longest_host_names(count: int, tmp_path: Path) -> None:
+    assert len(LONGEST_HOST) == 253
+    hosts = [f"{number:03}{LONGEST_HOST[3:]}" for number in range(count)]
+    named = Route(name="docs", hosts=hosts, endpoints=ENDPOINTS)
+    output_of_nginx(proxy([BACKEND, named]), tmp_path)
+
+
+def test_nginx_accepts_many_applications_with_many_host_names(tmp_path: Path) -> None:
+    routes = [
+        Route(name=f"{'a' * 27}{one:03}", hosts=[f"{two}.{one}.example" for two in range(50)], endpoints=ENDPOINTS)
+        for one in range(100)
+    ]
+    output_of_nginx(proxy([BACKEND, *routes]), tmp_path)
+
+
+def test_an_application_is_reached_through_proxies_by_its_host_names_only() -> None:
+    text = RENDERED["proxy-applications.nginx.conf"][1]()
+    servers = re.findall(r"(?s)server_name ([^;]+);.*?proxy_pass http://(\w+);", text)
+    assert servers == [("docs.example www.docs.example", "docs"), ("shop.example", "shop")]
+    assert "internal" not in text.replace("internal;", ""), "it has no host name"
+    assert re.search(r"(?s)default_server;.*?proxy_pass http://(\w+);", text, re.DOTALL)[1] == "backend"  # type: ignore[index]
+
+
+def test_nginx_rejects_a_bad_configuration(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="unknown directive"):
-        words_of_nginx(RENDERED["proxy.nginx.conf"][1]().replace("proxy_pass", "proxy_pas"), tmp_path)
+        output_of_nginx(RENDERED["proxy.nginx.conf"][1]().replace("proxy_pass", "proxy_pas"), tmp_path)
 
 
-def test_a_proxy_tries_every_backend_before_it_gives_up() -> None:
+def test_a_proxy_tries_every_endpoint_before_it_gives_up() -> None:
     text = RENDERED["proxy.nginx.conf"][1]()
     assert "proxy_next_upstream error timeout http_502 http_503 http_504;" in text
     assert "proxy_next_upstream_tries 0;" in text
-    assert re.search(r"zone backends \d+k;", text)
+    assert re.search(r"zone backend \d+k;", text)
     assert "keepalive 32;" in text
-    assert "listen 80 reuseport;" in text
+    assert "listen 80 reuseport default_server;" in text
 
 
 # --- recipes ---------------------------------------------------------------------------------------------------------
@@ -517,7 +680,7 @@ def test_the_packages_of_a_recipe_are_sorted_names(recipe: str) -> None:
     assert all(re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", line) for line in lines)
 
 
-def test_what_a_node_does_not_want_is_a_list_of_whole_paths() -> None:
+def test_the_unwanted_files_of_a_node_are_a_list_of_whole_paths() -> None:
     lines = (TEMPLATES / "images/node/unwanted").read_text().splitlines()
     assert len(lines) == len(set(lines))
     # Each line goes behind a root folder into `rm -rf`.
@@ -525,19 +688,19 @@ def test_what_a_node_does_not_want_is_a_list_of_whole_paths() -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "words"), [("nginx", ["nginx", "-g", "daemon off;"]), ("node", ["/lib/systemd/systemd"])]
+    ("recipe", "command"), [("nginx", ["nginx", "-g", "daemon off;"]), ("node", ["/lib/systemd/systemd"])]
 )
-def test_a_dockerfile_builds_on_its_base_and_names_its_command(recipe: str, words: list[str]) -> None:
+def test_a_dockerfile_builds_on_its_base_and_names_its_command(recipe: str, command: list[str]) -> None:
     text = (TEMPLATES / "images" / recipe / "Dockerfile").read_text()
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert lines[0] == "ARG BASE"
     assert lines[1].startswith("FROM ${BASE}")
     known = {"ARG", "FROM", "COPY", "RUN", "ENV", "EXPOSE", "STOPSIGNAL", "CMD"}
     assert {line.split()[0] for line in lines} <= known
-    assert json.loads(lines[-1].removeprefix("CMD ")) == words
+    assert json.loads(lines[-1].removeprefix("CMD ")) == command
 
 
-def test_the_nodes_docker_keeps_out_of_every_network_that_the_settings_allow() -> None:
+def test_the_nodes_docker_uses_no_network_that_the_settings_allow() -> None:
     daemon = json.loads((TEMPLATES / "images/node/files/etc/docker/daemon.json").read_text())
     assert daemon["no-new-privileges"] is True
     assert daemon["live-restore"] is False, "a swarm's manager can't have it"
@@ -547,7 +710,7 @@ def test_the_nodes_docker_keeps_out_of_every_network_that_the_settings_allow() -
         assert not any(bridge.overlaps(network) for network in PRIVATE_NETWORKS)
 
 
-def test_sshd_of_a_node_lets_in_the_stacks_key_and_nothing_else() -> None:
+def test_sshd_of_a_node_accepts_the_stacks_key_only() -> None:
     text = (TEMPLATES / "images/node/files/etc/ssh/sshd_config").read_text()
     pairs = [
         (line.split(None, 1)[0], line.split(None, 1)[1])
@@ -556,7 +719,7 @@ def test_sshd_of_a_node_lets_in_the_stacks_key_and_nothing_else() -> None:
     ]
     options: dict[str, str] = dict(pairs)
     names = [name for name, _ in pairs if name != "HostKey"]
-    assert len(names) == len(set(names)), "sshd takes the first of two, and says nothing"
+    assert len(names) == len(set(names)), "of two, sshd silently takes the first"
     assert options["AuthenticationMethods"] == "publickey"
     assert options["PasswordAuthentication"] == options["KbdInteractiveAuthentication"] == "no"
     assert options["PermitRootLogin"] == "no"
@@ -593,12 +756,12 @@ def test_the_accounts_of_the_nginx_image_are_well_formed_and_hold_no_password() 
     assert (folder.parent / "usr/share/nginx/html/index.html").read_text().startswith("<!doctype html>\n")
 
 
-def test_every_file_of_a_recipe_ends_with_a_line_feed_and_has_no_tab_or_blank_at_a_lines_end() -> None:
+def test_every_file_ends_with_a_line_feed_and_has_no_trailing_blanks() -> None:
     for name in [*RECIPE_DATA, *RECIPE_SCRIPTS, *SCRIPTS]:
         text = (TEMPLATES / name).read_text()
         assert text.endswith("\n"), name
         assert not re.search(r"[ \t]$", text, re.MULTILINE), name
 
 
-def test_the_site_out_of_the_box_is_there() -> None:
-    assert (ROOT / "site/index.html").read_text().lower().startswith("<!doctype html>")
+def test_the_site_out_of_the_box_is_html() -> None:
+    assert (PROJECT / "site/index.html").read_text().lower().startswith("<!doctype html>")

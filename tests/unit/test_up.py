@@ -1,4 +1,4 @@
-"""`make up` before and after the engine's own work: which nodes are dead, and what the swarm is told of them."""
+"""`make up` around the engine's own work: which nodes are dead, what happens to them, and how the swarm is asked."""
 
 import contextlib
 import io
@@ -11,6 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from components.contract import Step
+from tests.unit.state import command, outputs, service, state
 from tools import repair, stack, up
 from tools.stack import NodeEntry, ToolError
 
@@ -25,35 +27,127 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_machines_that_are_half_made_or_half_gone_are_no_dead_nodes(work: Path) -> None:
-    known: stack.Resources = {
-        "machines-core-01": {"urn": "urn::machines-core-01"},
-        # Taken away, and the new one could not be made.
-        "machines-core-02": {"urn": "urn::machines-core-02", "pendingReplacement": True},
-        # Its delete was cut off.
-        "machines-core-03": {"urn": "urn::machines-core-03"},
-    }
+def test_machines_that_are_half_created_or_half_removed_are_not_dead_nodes(work: Path) -> None:
+    one, two, three = (command(Step.MACHINE, f"machines-core-0{n}", f"core-0{n}") for n in (1, 2, 3))
+    # The old machine was removed, and the new one could not be created; the delete of the third was interrupted.
+    known = state(one, two | {"pendingReplacement": True}, three)
     (work / "machines/core-01").mkdir(parents=True)
     (work / "machines/core-01/complete").touch()
-    assert up.made_entries(known) == [NodeEntry("core-01", "192.168.56.11", "manager")]
-    assert up.replaces(known) == ["--replace", "urn::machines-core-03"], "the engine itself takes it for made"
+    assert up.created_entries(known) == [NodeEntry("core-01", "192.168.56.11", "manager")]
+    assert up.replaces(known) == ["--replace", three["urn"]], "for the engine, it exists"
+
+
+# --- excluded nodes ---
+
+
+def excluded(known: stack.Resources, *names: str) -> set[str]:
+    """The names of the resources that the engine is told to exclude; each argument is a whole URN."""
+    flags, urns = up.excludes(known, names)[::2], up.excludes(known, names)[1::2]
+    assert set(flags) <= {"--exclude"}
+    assert all(urn.startswith("urn:pulumi:dev::swarm-site::") and "*" not in urn for urn in urns)
+    return {urn.rpartition("::")[2] for urn in urns}
+
+
+def test_a_node_is_excluded_with_all_its_steps_and_nothing_else() -> None:
+    steps = {Step.MACHINE: "machines", Step.CONTENT: "content", Step.IMAGE_DELIVERY: "docs-image"}
+    nodes = ("web", "my-web", "web-2")
+    known = state(
+        *(command(step, f"{name}-{node}", node) for step, name in steps.items() for node in nodes),
+        command(Step.CLUSTER, "swarm-cluster"),
+        service("web", {}),
+        outputs(),
+    )
+    assert excluded(known, "web") == {"machines-web", "content-web", "docs-image-web"}
+    assert excluded(known, "my-web") == {"machines-my-web", "content-my-web", "docs-image-my-web"}
+    assert excluded(known, "web", "web-2") == {f"{name}-{node}" for name in steps.values() for node in ("web", "web-2")}
+    assert excluded(known) == set()
+
+
+def test_a_step_that_only_other_nodes_have_in_the_state_is_excluded_too() -> None:
+    known = state(
+        command(Step.MACHINE, "machines-core-01", "core-01"),
+        command(Step.MACHINE, "machines-core-02", "core-02"),
+        command(Step.PROXY_CONFIGURATION, "proxy-core-02", "core-02"),
+    )
+    assert excluded(known, "core-01") == {"machines-core-01", "proxy-core-01"}
+
+
+@pytest.fixture
+def engine(work: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """A stack whose core-03 is dead and whose core-02 is back and drained; what up does to it, in its order."""
+    done: list[list[str]] = []
+    nodes = ("core-01", "core-02", "core-03")
+    known = state(
+        *(command(step, f"{step}-{node}", node) for step in (Step.MACHINE, Step.ACTIVATION) for node in nodes),
+        *(command(Step.IMAGE_DELIVERY, f"{image}-image-core-02", "core-02") for image in ("nginx", "docs")),
+        outputs(proxy_urls=["http://192.168.56.12/", "http://192.168.56.13/"]),
+    )
+    for node in nodes:
+        (work / "machines" / node).mkdir(parents=True)
+        (work / "machines" / node / "complete").touch()
+    monkeypatch.setattr(stack, "recover", lambda: known)
+    monkeypatch.setattr(stack, "resources", lambda: known)
+    monkeypatch.setattr(stack, "run_again", lambda command: done.append(["again", stack.name_of(command)]))
+    monkeypatch.setattr(up, "wake", lambda _: ["core-03"])
+    monkeypatch.setattr(up, "power_off", lambda name: done.append(["off", name]))
+    monkeypatch.setattr(up, "show_page", lambda urls: done.append(["page", *urls]))
+
+    def pulumi(*arguments: str) -> int:
+        done.append(["pulumi", *(argument.rpartition("::")[2] for argument in arguments)])
+        return 0
+
+    def on_node(name: str, *command: str, seconds: float = 0) -> subprocess.CompletedProcess[str]:
+        listing = "core-01 Active\ncore-02 Drain\ncore-03 Active\n" if command[1:3] == ("node", "ls") else ""
+        if "update" in command:
+            done.append([name, *command])
+        return subprocess.CompletedProcess(command, 0, listing, "")
+
+    monkeypatch.setattr(stack, "pulumi", pulumi)
+    monkeypatch.setattr(stack, "on_node", on_node)
+    return done
+
+
+def test_a_dead_node_is_drained_with_the_reason_and_excluded_and_a_returned_one_activated_last(
+    engine: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert up.up() == 0
+    drain = ["node", "update", "--availability", "drain", "--label-add"]
+    reason = "swarm-site.drained=make up found it unreachable"
+    exclude = [f"{step}-core-03" for step in ("activation", "docs-image", "machine", "nginx-image")]
+    assert engine == [
+        ["core-01", "docker", *drain, reason, "core-03"],
+        ["off", "core-03"],
+        ["pulumi", "up", "--yes", "--skip-preview", "--suppress-outputs", *flagged("--exclude", exclude)],
+        ["again", "nginx-image-core-02"],
+        ["again", "docs-image-core-02"],
+        ["again", "activation-core-02"],
+        ["page", "http://192.168.56.12/"],
+    ]
+    assert "core-03 is unreachable: drained and skipped; it catches up on the next make up\n" in capsys.readouterr().out
+
+
+def flagged(flag: str, values: list[str]) -> list[str]:
+    return [argument for value in values for argument in (flag, value)]
+
+
+# --- a swarm that refuses, and one that elects a leader ---
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, *given: tuple[int, str]) -> list[list[str]]:
-    """Let a manager give these exit statuses and words, the last one for ever; the commands that it got."""
+    """Let a manager return these exit statuses and outputs, the last one forever; the commands that it got."""
     commands: list[list[str]] = []
 
     def on_node(name: str, *command: str) -> subprocess.CompletedProcess[str]:
         commands.append([name, *command])
-        code, words = given[min(len(commands), len(given)) - 1]
-        return subprocess.CompletedProcess(command, code, words if code == 0 else "", words if code else "")
+        code, output = given[min(len(commands), len(given)) - 1]
+        return subprocess.CompletedProcess(command, code, output if code == 0 else "", output if code else "")
 
     monkeypatch.setattr(stack, "on_node", on_node)
     return commands
 
 
 @pytest.mark.usefixtures("work")
-def test_the_availability_of_members_is_asked_again_while_the_swarm_elects_a_leader(
+def test_the_members_are_asked_for_again_while_the_swarm_elects_a_leader(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     commands = answers(monkeypatch, (1, "the swarm does not have a leader"), (0, "core-01 Active\ncore-03 Drain\n"))
@@ -62,25 +156,25 @@ def test_the_availability_of_members_is_asked_again_while_the_swarm_elects_a_lea
 
 
 @pytest.mark.usefixtures("work")
-def test_a_member_whose_name_is_not_known_yet_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_without_a_name_yet_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     answers(monkeypatch, (0, " Active\ncore-01 Active\n"))
     assert up.members("core-01")["core-01"] == "Active"
 
 
 @pytest.mark.usefixtures("work")
-def test_a_swarm_that_goes_on_refusing_is_told_of_with_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(up, "PATIENCE_SECONDS", 0)
+def test_a_swarm_that_keeps_refusing_is_an_error_with_its_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(up, "RETRY_SECONDS", 0)
     commands = answers(monkeypatch, (1, "the swarm does not have a leader\n"))
     with pytest.raises(ToolError) as refused:
         up.manage("core-01", "node", "ls")
     assert str(refused.value) == (
-        "core-01 refuses `docker node ls`: the swarm does not have a leader; run again: make up"
+        "`docker node ls` failed on core-01: the swarm does not have a leader; run again: make up"
     )
     assert commands == [["core-01", "docker", "node", "ls"]]
 
 
 def elects(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    """Let managers elect a leader: they answer from the third question on. The commands that they got."""
+    """Let managers elect a leader: they answer from the third request on. The commands that they got."""
     commands: list[tuple[str, ...]] = []
 
     def on_node(name: str, *command: str, seconds: float = 0) -> subprocess.CompletedProcess[str]:
@@ -92,17 +186,17 @@ def elects(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     return commands
 
 
-def test_managers_of_a_swarm_that_elect_a_leader_are_waited_for(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_election_of_a_leader_is_waited_for(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elects(monkeypatch)
     assert stack.elected_manager(stack.nodes()) is None, "no swarm was started, so nobody elects"
     (work / "swarm").touch()
     assert stack.elected_manager(stack.nodes()[::-1]) == "core-02"
 
 
-def test_repair_takes_an_election_for_no_lost_quorum(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repair_does_not_take_an_election_for_a_lost_quorum(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (work / "swarm").touch()
     commands = elects(monkeypatch)
-    repair.form_again(dead=["core-01"])
+    repair.recreate_swarm(dead=["core-01"])
     assert {command[1:] for command in commands} == {("docker", "node", "ls", "-q")}
 
 
@@ -116,15 +210,15 @@ def test_a_swarm_without_a_quorum_is_waited_for_no_longer_than_an_election_takes
 
 
 @pytest.mark.usefixtures("work")
-def test_where_all_nodes_are_dead_nobody_forms_the_swarm_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_all_nodes_are_dead_no_swarm_is_recreated(monkeypatch: pytest.MonkeyPatch) -> None:
     commands = elects(monkeypatch)
-    with pytest.raises(ToolError, match="no manager of the swarm is left to form it again"):
-        repair.form_again(dead=["core-01", "core-02", "core-03"])
+    with pytest.raises(ToolError, match=r"^no swarm manager is left to re-create the swarm from; "):
+        repair.recreate_swarm(dead=["core-01", "core-02", "core-03"])
     assert commands == []
 
 
 @pytest.mark.usefixtures("work")
-def test_a_proxy_that_lets_wait_is_passed_over_and_given_longer_in_each_round(
+def test_a_slow_proxy_is_skipped_and_gets_more_time_in_each_round(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[tuple[str, float]] = []

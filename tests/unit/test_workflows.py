@@ -1,4 +1,4 @@
-"""GitHub's workflows: what they may do, and the steps of their own, run with a stand-in for `gh`."""
+"""GitHub's workflows: what they may do, and their own steps, run with a stand-in for `gh`."""
 
 import os
 import re
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 OWN_BRANCH = "github.event.pull_request.head.repo.full_name == github.repository"
 
-# Remembers how it was called; COMMENTS is what is there already, MINE the id of ours.
+# Records how it was called; KNOWN holds the ids of our comments that exist already.
 GH = """#!/bin/sh
 printf '%s\\n' "$*" >>"$CALLS"
 case "$*" in
@@ -60,7 +60,7 @@ def test_no_workflow_runs_a_pull_requests_code_with_a_token_that_writes() -> Non
             assert OWN_BRANCH in job["if"], name
 
 
-def test_secrets_are_given_only_to_what_looks_at_the_state_and_never_to_a_fork() -> None:
+def test_only_the_job_that_reads_the_state_gets_secrets_and_never_for_a_fork() -> None:
     with_secrets = {name: job for name, job in jobs() if "secrets." in yaml.safe_dump(job)}
     assert set(with_secrets) == {"preview/running"}
     job = with_secrets["preview/running"]
@@ -69,7 +69,7 @@ def test_secrets_are_given_only_to_what_looks_at_the_state_and_never_to_a_fork()
     assert job["permissions"] == {"contents": "read"}
 
 
-def test_a_check_is_the_command_that_a_contributor_runs() -> None:
+def test_the_check_is_the_command_that_a_contributor_runs() -> None:
     assert workflow("check.yml")["jobs"]["check"]["steps"][-1] == {"run": "make check"}
     assert set(workflow("check.yml")[True]) == {"pull_request", "push"}
 
@@ -104,7 +104,7 @@ def program(folder: Path, name: str, text: str) -> None:
     ],
     ids=["new", "edited in place"],
 )
-def test_there_is_one_comment_with_a_hidden_mark(tmp_path: Path, known: str, call: str) -> None:
+def test_there_is_one_comment_with_a_hidden_marker(tmp_path: Path, known: str, call: str) -> None:
     program(tmp_path, "gh", GH)
     (tmp_path / "preview.md").write_text("**Nothing changes.**\n")
     calls = tmp_path / "calls"
@@ -126,7 +126,7 @@ def test_there_is_one_comment_with_a_hidden_mark(tmp_path: Path, known: str, cal
 
 
 @pytest.mark.parametrize(
-    ("said", "status", "shown"),
+    ("printed", "status", "shown"),
     [
         ("**Nothing changes.**", 0, "**Nothing changes.**\n"),
         ("**Refused.**", 2, "**Refused.**\n"),
@@ -134,10 +134,11 @@ def test_there_is_one_comment_with_a_hidden_mark(tmp_path: Path, known: str, cal
     ],
     ids=["fine", "refused", "failed"],
 )
-def test_a_preview_is_in_the_summary_whatever_comes_of_it(tmp_path: Path, said: str, status: int, shown: str) -> None:
-    program(
-        tmp_path, "make", f"#!/bin/sh\necho \"$*\" >&2\nprintf '%s' '{said}'\n[ -z '{said}' ] || echo\nexit {status}\n"
-    )
+def test_a_preview_is_in_the_summary_whether_or_not_it_succeeds(
+    tmp_path: Path, printed: str, status: int, shown: str
+) -> None:
+    lines = ['echo "$*" >&2', f"printf '%s' '{printed}'", f"[ -z '{printed}' ] || echo", f"exit {status}"]
+    program(tmp_path, "make", "\n".join(["#!/bin/sh", *lines]) + "\n")
     summary = tmp_path / "summary"
     text = step(workflow("preview.yml")["jobs"]["compare"], "preview both")["run"]
     done = run(text, tmp_path, GITHUB_STEP_SUMMARY=str(summary))
@@ -145,7 +146,7 @@ def test_a_preview_is_in_the_summary_whatever_comes_of_it(tmp_path: Path, said: 
     assert summary.read_text() == (tmp_path / "preview.md").read_text() == shown
 
 
-def test_what_is_said_of_the_state_is_no_markup(tmp_path: Path) -> None:
+def test_a_preview_against_the_state_is_shown_without_markup(tmp_path: Path) -> None:
     program(tmp_path, "make", "#!/bin/sh\necho '</pre> & <b>'\nexit 3\n")
     summary = tmp_path / "summary"
     text = step(workflow("preview.yml")["jobs"]["running"], "preview against the state")["run"]

@@ -1,0 +1,133 @@
+"""Every name that components, templates and tools share: steps, labels, folders of a node, files of the stack's folder.
+
+Jinja templates see it as `contract`, shell scripts as `templates/contract.sh`, which `make docs` writes from here.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+PACKAGE = "swarm-site"
+"""The project: prefix of type tokens, settings, labels and what a stack creates on this machine."""
+PROJECT = Path(__file__).resolve().parent.parent
+"""The project's folder, in which every Command runs."""
+
+
+class Step(StrEnum):
+    """What a Command does, in the order of the flow. Every Command carries its own as the variable STEP."""
+
+    STACK_FOLDER = "stack-folder"
+    BOX = "box"
+    MACHINE = "machine"
+    MEMBERSHIP = "membership"
+    CLUSTER = "cluster"
+    IMAGE = "image"
+    IMAGE_DELIVERY = "image-delivery"
+    CONTENT = "content"
+    PROXY_BOOTSTRAP = "proxy-bootstrap"
+    ACTIVATION = "activation"
+    CONFIGURATION_TEST = "configuration-test"
+    PROXY_CONFIGURATION = "proxy-configuration"
+    SERVICE_TASKS = "service-tasks"
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+LABEL_STACK = "swarm-site.stack"
+"""On this machine's containers and networks: the stack that created them."""
+LABEL_NODE = "swarm-site.node"
+"""On a container that is a machine: the node's name."""
+LABEL_SERVICE = "swarm-site"
+"""On swarm services and configs: the service's name."""
+LABEL_PART = "swarm-site.part"
+"""On a task's container: the service's name."""
+LABEL_PROXY = "swarm-site.proxy"
+"""On a swarm node, set by its activation: `true` asks for a proxy."""
+LABEL_DRAINED = "swarm-site.drained"
+"""On a swarm node: why it was drained; empty once it is active again."""
+
+# --- folders of a node ------------------------------------------------------------------------------------------------
+
+FOLDER_SITE = "/srv/swarm-site"
+FOLDER_CONTENT = f"{FOLDER_SITE}/content"
+"""Holds `releases/` and the link `current`; mounted whole, so that containers follow the link."""
+FOLDER_PROXY = f"{FOLDER_SITE}/proxy"
+"""The same for the proxy's configuration."""
+FOLDER_HOST = f"{FOLDER_SITE}/host"
+"""On an adopted host: its owner, what the adoption changed, and the script that gives it back."""
+
+# --- the stack's folder on this machine -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StackFile:
+    """A file or folder of the stack's folder.
+
+    Attributes:
+        path: below the stack's folder.
+        kind: `derived` from the settings, `local` to this machine, or a `mark` whose presence is the message.
+        meaning: for the table in docs/stack-folder.md.
+    """
+
+    path: str
+    kind: Literal["derived", "local", "mark"]
+    meaning: str
+
+
+@dataclass(frozen=True)
+class MachineFile(StackFile):
+    """A file of one machine's folder, `machines/NAME/` in the stack's; `path` is below that."""
+
+
+PROVIDER_FILE = StackFile("provider", "derived", "provider of the stack's machines")
+NODES_FILE = StackFile("nodes", "derived", "today's nodes, a line each: name, address, role")
+SSH_CONFIG_FILE = StackFile("ssh_config", "derived", "ssh entry of the alias `swarm-manager`")
+KEY_FILE = StackFile("key", "local", "private key that opens machines created here; `key.pub` beside it")
+AUTHORIZED_KEYS = StackFile("authorized_keys", "local", "the public key as nodes that are containers mount it")
+MACHINES = StackFile("machines", "local", "one folder a machine")
+LOCKS = StackFile("locks", "local", "kernel locks, one a machine and a few for the stack; `leaving-NAME`, see below")
+EMULATED = StackFile(
+    "emulated", "mark", "virtual machines run without hardware virtualization: timeouts are 5 times as long"
+)
+KERNEL_FILE = StackFile("kernel", "local", "where libvirt's pool holds the kernel that the box's machines boot with")
+HOSTONLY_FILE = StackFile("hostonly", "local", "name of VirtualBox's host-only interface of the stack")
+RECIPE_FOLDER = StackFile("recipe", "local", "what a public box is provisioned with")
+SWARM_STARTED = StackFile("swarm", "mark", "a swarm was started: nobody starts a second one")
+CLUSTER_COMPLETE = StackFile(
+    "complete", "mark", "every member has joined: from now on a node hands over before it leaves"
+)
+DISSOLVING = StackFile(
+    "leaving", "mark", "process id of the run that destroys the whole cluster: its leaves hand nothing over"
+)
+
+MACHINE_SSH_CONFIG = MachineFile("ssh_config", "derived", "ssh entry of the node")
+MACHINE_COMPLETE = MachineFile("complete", "mark", "the machine was created to the end")
+MACHINE_ADOPTED = MachineFile("adopted", "mark", "the host may hold something of the stack, to be given back")
+MACHINE_LOG = MachineFile("log", "local", "what Vagrant, or the adoption, printed")
+
+
+def stack_folder(stack: str) -> str:
+    """The folder of a stack, relative to the project's: `.work` is a link that set-up makes."""
+    return f".work/{stack}"
+
+
+def stack_files() -> dict[str, StackFile]:
+    """Every file of the stack's folder by its name here, in the order of this module."""
+    return {name: value for name, value in globals().items() if isinstance(value, StackFile)}
+
+
+def shell_names() -> dict[str, str]:
+    """Every shared name as the shell has it: labels and node folders as they are, stack files below `$WORK`."""
+    names = {name: value for name, value in globals().items() if name.startswith(("LABEL_", "FOLDER_"))}
+    names = {name: value for name, value in names.items() if isinstance(value, str)}
+    for name, file in stack_files().items():
+        names[name] = file.path if isinstance(file, MachineFile) else f"${{WORK-}}/{file.path}"
+    return names
+
+
+def shell_text() -> str:
+    """The text of `templates/contract.sh`."""
+    lines = ["# shellcheck shell=bash disable=SC2034", "# Written by `make docs` from components/contract.py.", ""]
+    lines += [f'{name}="{value}"' for name, value in sorted(shell_names().items())]
+    return "\n".join(lines) + "\n"

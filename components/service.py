@@ -1,0 +1,179 @@
+"""A service as a value, and the swarm service that it becomes: nginx, read-only, health checked, updated in turn."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pulumi
+import pulumi_command as command
+import pulumi_docker as docker
+
+from components.contract import LABEL_PART, LABEL_PROXY, LABEL_SERVICE, Step
+from components.image import ImageRef
+from components.scripts import script
+
+UPDATE: docker.ServiceUpdateConfigArgsDict = {
+    "parallelism": 1,
+    "monitor": "3s",
+    "delay": "0s",
+    "max_failure_ratio": "0.0",
+    "failure_action": "rollback",
+}
+"""One task at a time. A task that fails within the monitored time rolls the update back."""
+ROLLBACK: docker.ServiceRollbackConfigArgsDict = {
+    "parallelism": 1,
+    "monitor": "1s",
+    "delay": "0s",
+    "max_failure_ratio": "0.0",
+    "failure_action": "pause",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """What the proxies pass to an application: visitors of these host names, or all others if it has none.
+
+    Attributes:
+        name: the application's.
+        hosts: host names; empty for the default route.
+        endpoints: address:port of every node that may serve.
+    """
+
+    name: str
+    hosts: Sequence[str]
+    endpoints: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSpec:
+    """A service as a value.
+
+    Attributes:
+        name: the service's name in the swarm.
+        image: what it runs: nginx, a shell, and wget or curl.
+        configuration: path of nginx's configuration in the container.
+        mount: folder of the node that the container sees at the same path, read-only.
+        replicas: number of tasks; None for one on each node that is labelled as a proxy's.
+        port: published on the node, for port 80 of the container; None where the container has the node's own network.
+        health: URL in the container that answers with 200 while nginx is healthy.
+        memory: limit of a task in MB.
+        stop_seconds: how long a task that is stopped may go on answering.
+        order: whether a new task starts before the old one stops, or after it.
+        hostname: of the container; None for Docker's choice.
+    """
+
+    name: str
+    image: ImageRef
+    configuration: str
+    mount: str
+    replicas: int | None
+    port: int | None
+    health: str
+    memory: int
+    stop_seconds: int
+    order: Literal["start-first", "stop-first"]
+    hostname: str | None = None
+
+
+def service_inputs(
+    spec: ServiceSpec, timeout_factor: int, config: docker.ServiceConfig | None = None
+) -> dict[str, Any]:
+    """The inputs of a service; without a `config` all of them are known before it exists.
+
+    Args:
+        spec: the service.
+        timeout_factor: multiplies what a health check and the service as a whole may take.
+        config: swarm config that holds nginx's configuration, if the node's folder does not.
+    """
+    return {
+        "name": spec.name,
+        "labels": [{"label": LABEL_SERVICE, "value": spec.name}],
+        "task_spec": _task_spec(spec, timeout_factor, config),
+        "update_config": {**UPDATE, "order": spec.order},
+        "rollback_config": {**ROLLBACK, "order": spec.order},
+        **(_replicated(spec, timeout_factor) if spec.replicas else {"mode": {"global_": True}}),
+    }
+
+
+def _replicated(spec: ServiceSpec, timeout_factor: int) -> dict[str, Any]:
+    return {
+        "mode": {"replicated": {"replicas": spec.replicas}},
+        "endpoint_spec": {"ports": [{"target_port": 80, "published_port": spec.port, "publish_mode": "host"}]},
+        "converge_config": {"delay": "1s", "timeout": f"{90 * timeout_factor}s"},
+    }
+
+
+def _task_spec(spec: ServiceSpec, timeout_factor: int, config: docker.ServiceConfig | None) -> dict[str, Any]:
+    """A task, started again whenever it ends."""
+    on_proxies = {
+        "placement": {"constraints": [f"node.labels.{LABEL_PROXY}==true"]},
+        "networks_advanceds": [{"id": "host"}],
+    }
+    return {
+        "container_spec": _container_spec(spec, timeout_factor, config),
+        "restart_policy": {"condition": "any", "delay": "1s", "window": "0s"},
+        "resources": {"limits": {"memory_bytes": spec.memory * 1024 * 1024}},
+        "log_driver": {"name": "json-file", "options": {"max-size": "5m"}},
+        **({} if spec.replicas else on_proxies),
+    }
+
+
+def _container_spec(spec: ServiceSpec, timeout_factor: int, config: docker.ServiceConfig | None) -> dict[str, Any]:
+    interval = f"{2 * timeout_factor}s"
+    container: dict[str, Any] = {
+        "image": spec.image.reference,
+        "commands": ["nginx", "-c", spec.configuration, "-g", "daemon off;"],
+        "labels": [{"label": LABEL_PART, "value": spec.name}],
+        "read_only": True,
+        "stop_signal": "SIGQUIT",
+        "stop_grace_period": f"{spec.stop_seconds}s",
+        "sysctl": {},
+        "mounts": [
+            {"type": "bind", "source": spec.mount, "target": spec.mount, "read_only": True},
+            {"type": "tmpfs", "target": "/tmp"},
+        ],
+        "healthcheck": {
+            "tests": ["CMD-SHELL", f"wget -q -O /dev/null {spec.health} || curl -fsS -o /dev/null {spec.health}"],
+            "interval": interval,
+            "timeout": interval,
+            "retries": 3,
+            "start_period": interval,
+        },
+    }
+    if spec.hostname:
+        container["hostname"] = spec.hostname
+    if config:
+        file = {"file_name": spec.configuration, "file_mode": 0o444}
+        container["configs"] = [{"config_id": config.id, "config_name": config.name, **file}]
+    return container
+
+
+def test_configuration(
+    name: str,
+    *,
+    image: ImageRef,
+    configuration: pulumi.Input[str],
+    template: str,
+    parent: pulumi.Resource,
+) -> command.local.Command:
+    """The test of a configuration by nginx itself, on this machine: what depends on it never gets a bad one.
+
+    Args:
+        name: the resource's name.
+        image: the image that will run it.
+        configuration: the text.
+        template: the file it was rendered from, for the message of a failure.
+        parent: the component.
+    """
+    return script(
+        name,
+        step=Step.CONFIGURATION_TEST,
+        create="service/test_configuration.sh",
+        environment={
+            "IMAGE": image.reference,
+            "CONFIGURATION": configuration,
+            "TEMPLATE": f"templates/{template}",
+        },
+        minutes=5,
+        opts=pulumi.ResourceOptions(parent=parent, depends_on=[image.provided]),
+    )

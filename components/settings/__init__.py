@@ -1,0 +1,35 @@
+"""The settings of a stack: typed, effective, and refused as a whole when any of them is wrong."""
+
+from components.settings.faults import SettingsError
+from components.settings.load import REDIRECTING_VARIABLES, load, parse
+from components.settings.models import (
+    DEFAULTS,
+    SECTIONS,
+    ApplicationSettings,
+    ContentSettings,
+    HostSettings,
+    ImagesSettings,
+    MachinesSettings,
+    ProxySettings,
+)
+from components.settings.plan import BACKEND, Node, Settings
+from components.settings.rules import RULES
+
+__all__ = [
+    "BACKEND",
+    "DEFAULTS",
+    "REDIRECTING_VARIABLES",
+    "RULES",
+    "SECTIONS",
+    "ApplicationSettings",
+    "ContentSettings",
+    "HostSettings",
+    "ImagesSettings",
+    "MachinesSettings",
+    "Node",
+    "ProxySettings",
+    "Settings",
+    "SettingsError",
+    "load",
+    "parse",
+]

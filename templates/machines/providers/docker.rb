@@ -1,0 +1,31 @@
+  config.vm.network "private_network", name: "swarm-site-@{ stack }@", ip: "@{ node.address }@", netmask: @{ network.prefixlen }@
+  config.vm.provider "docker" do |docker|
+    docker.image = "@{ box }@"
+    docker.name = "swarm-site-@{ stack }@-@{ node.name }@"
+    docker.has_ssh = true
+    docker.remains_running = true
+    docker.volumes = [
+      "swarm-site-@{ stack }@-@{ node.name }@:/var/lib/docker",
+      "#{File.expand_path("../../@{ contract.AUTHORIZED_KEYS.path }@", __dir__)}:/etc/ssh/authorized_keys:ro",
+      "/sys/fs/cgroup:/sys/fs/cgroup:rw",
+    ]
+    docker.create_args = [
+      "--hostname=@{ node.name }@",
+      "--label=@{ contract.LABEL_STACK }@=@{ stack }@",
+      "--label=@{ contract.LABEL_NODE }@=@{ node.name }@",
+      "--restart=unless-stopped",
+      # A proxy gives up a connection to a machine that vanished after 6 s, not after a quarter of an hour.
+      "--sysctl=net.ipv4.tcp_retries2=4",
+      "--memory=@{ node.memory }@m",
+      "--cpus=@{ node.cpus }@",
+      "--cgroupns=host",
+      "--cap-add=ALL",
+      "--cap-drop=SYS_RESOURCE",
+      "--security-opt=seccomp=unconfined",
+      "--security-opt=apparmor=unconfined",
+      "--security-opt=systempaths=unconfined",
+      "--device-cgroup-rule=a *:* rwm",
+      "--tmpfs=/run",
+      "--tmpfs=/run/lock",
+    ]
+  end

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Prepares the stack's folder on this machine: key pair, list of nodes, ssh configuration; and the machines' network.
+# Inputs: WORK, STACK, PROVIDER, NODES (lines: name address role), SSH_CONFIG (text), and those of its provider.
+set -euo pipefail
+. templates/lib.sh
+# shellcheck source=templates/machines/providers/docker.sh
+. "templates/machines/providers/$PROVIDER.sh"
+
+if [[ -e $NODES_FILE || -e $PROVIDER_FILE ]]; then
+  created_with=$(cat "$PROVIDER_FILE" 2>/dev/null || echo docker)
+  [[ $created_with == "$PROVIDER" ]] ||
+    fail "this stack's machines were created with provider $created_with; to change it to $PROVIDER, first run: make down"
+fi
+check_host
+
+mkdir -p "$MACHINES" "$LOCKS"
+chmod 700 "$WORK"
+# Before anything is created: the sweep must know the provider.
+printf '%s\n' "$PROVIDER" >"$PROVIDER_FILE"
+create_network
+[[ -n $(ls -A "$MACHINES") ]] || check_room
+
+[[ -e $KEY_FILE.pub ]] || {
+  rm -f "$KEY_FILE"
+  ssh-keygen -q -t ed25519 -N '' -C "swarm-site $STACK" -f "$KEY_FILE" </dev/null
+}
+mkdir -p "$AUTHORIZED_KEYS"
+install -m 644 "$KEY_FILE.pub" "$AUTHORIZED_KEYS/vagrant"
+printf '%s' "$SSH_CONFIG" >"$SSH_CONFIG_FILE"
+printf '%s\n' "$NODES" >"$NODES_FILE.new"
+mv "$NODES_FILE.new" "$NODES_FILE"

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Lets nginx itself test a configuration on this machine, before any node gets it.
+# Inputs: WORK, IMAGE, CONFIGURATION (text), TEMPLATE (the file it was rendered from).
+set -euo pipefail
+. templates/lib.sh
+
+output=$(printf %s "$CONFIGURATION" | docker run --rm -i --network none --read-only --tmpfs /tmp --entrypoint sh "$IMAGE" \
+  -c 'cat >/tmp/nginx.conf && nginx -t -q -c /tmp/nginx.conf' 2>&1) ||
+  fail "nginx rejects the configuration rendered from $TEMPLATE; no node got it: $output"

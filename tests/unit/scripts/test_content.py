@@ -1,0 +1,125 @@
+"""templates/content/: releases of the content on a node."""
+
+from pathlib import Path
+
+import pytest
+
+from components.digest import folder_hash
+from tests.unit.shell import Finished, Rooted, refused, succeeded
+
+
+def write_site(rooted: Rooted, text: str) -> str:
+    """Other content on this machine; returns its release."""
+    folder = rooted.world.folder / "site"
+    (folder / "sub folder").mkdir(parents=True, exist_ok=True)
+    (folder / "index.html").write_text(text)
+    (folder / "sub folder" / "it's.txt").write_text("always the same")
+    (folder / "index.html").chmod(0o600)
+    (folder / "sub folder").chmod(0o700)
+    return folder_hash(folder)
+
+
+def release(rooted: Rooted, text: str, keep: int = 3) -> str:
+    digest = write_site(rooted, text)
+    done = send(rooted, digest, keep)
+    assert succeeded(done) == f"core-01: serves release {digest[:12]}\n"
+    return digest
+
+
+def send(rooted: Rooted, digest: str, keep: int = 3) -> Finished:
+    return rooted.script("content/release.sh", NODE="core-01", FOLDER="site", RELEASE=digest, KEEP=str(keep))
+
+
+def content(rooted: Rooted) -> Path:
+    return rooted.root("core-01") / "content"
+
+
+def page(rooted: Rooted) -> tuple[int, int]:
+    """What distinguishes a page that was sent from one that was there."""
+    found = (content(rooted) / "current/index.html").stat()
+    return found.st_ino, found.st_ctime_ns
+
+
+def test_a_release_arrives_whole_and_one_relative_link_switches_to_it(rooted: Rooted) -> None:
+    digest = release(rooted, "one")
+    link = content(rooted) / "current"
+    assert str(link.readlink()) == f"releases/{digest}"
+    assert (link / "index.html").read_text() == "one"
+    assert (link / "sub folder/it's.txt").read_text() == "always the same"
+    assert folder_hash(link.resolve()) == digest
+
+
+def test_a_release_is_readable_for_all_users_and_has_the_same_time_on_every_node(rooted: Rooted) -> None:
+    digest = release(rooted, "one")
+    paths = [content(rooted) / "releases" / digest]
+    paths += paths[0].rglob("*")
+    assert len(paths) == 4
+    rooted.assert_readable(content(rooted))
+    assert {path.stat().st_mtime for path in paths} == {int(digest[:7], 16) + 1000000000}
+
+
+def test_a_release_that_the_node_has_is_not_sent_again(rooted: Rooted) -> None:
+    digest = release(rooted, "one")
+    before = page(rooted)
+    (rooted.world.folder / "site").rename(rooted.world.folder / "elsewhere")
+    succeeded(send(rooted, digest))
+    assert page(rooted) == before
+
+
+def test_a_node_that_has_a_release_may_close_the_pipe_early(rooted: Rooted) -> None:
+    release(rooted, "x" * 10**6)
+    release(rooted, "x" * 10**6)
+
+
+def test_a_damaged_release_is_sent_again(rooted: Rooted) -> None:
+    digest = release(rooted, "one")
+    (content(rooted) / "releases" / digest / "index.html").write_text("changed by hand")
+    release(rooted, "one")
+    assert (content(rooted) / "current/index.html").read_text() == "one"
+
+
+def test_as_many_earlier_releases_stay_as_wanted_and_returning_to_one_sends_nothing(rooted: Rooted) -> None:
+    first, second, third = (release(rooted, text, keep=1) for text in ("one", "two", "three"))
+    releases = content(rooted) / "releases"
+    assert {path.name for path in releases.iterdir()} == {second, third}
+    assert first not in {path.name for path in (content(rooted) / "used").iterdir()}
+    before = (releases / second / "index.html").stat().st_ino
+    assert release(rooted, "two", keep=1) == second
+    assert page(rooted)[0] == before
+    assert (content(rooted) / "current").resolve().name == second
+    release(rooted, "four", keep=1)
+    assert third not in {path.name for path in releases.iterdir()}
+
+
+def test_files_of_an_interrupted_run_are_not_in_the_next_release(rooted: Rooted) -> None:
+    (content(rooted) / "incoming").mkdir(parents=True)
+    (content(rooted) / "incoming" / "leftover").touch()
+    release(rooted, "one")
+    assert not (content(rooted) / "current/leftover").exists()
+
+
+def test_files_that_change_while_they_are_sent_make_no_release(rooted: Rooted) -> None:
+    before = release(rooted, "one")
+    write_site(rooted, "two")
+    assert refused(send(rooted, "f" * 64)) == (
+        "core-01: release ffffffffffff was not delivered: the files changed during the transfer; run again: make up\n"
+    )
+    assert (content(rooted) / "current").resolve().name == before
+
+
+def test_a_node_that_does_not_answer_fails_its_delivery(rooted: Rooted) -> None:
+    digest = write_site(rooted, "one")
+    rooted.world.kill("core-01")
+    error = refused(send(rooted, digest))
+    assert error.startswith(f"core-01: release {digest[:12]} was not delivered: ")
+    assert "No route to host" in error
+
+
+@pytest.mark.parametrize("name", ["index.html", "two words", "ünïcödé", "a\nb", "-n"])
+def test_a_folder_has_the_same_hash_in_shell_and_python(rooted: Rooted, name: str) -> None:
+    folder = rooted.world.folder / "site/sub"
+    folder.mkdir(parents=True)
+    for path in (folder / name, folder / "B", folder.parent / "a"):
+        path.write_text(f"text of {path.name}")
+    done = rooted.world.lib("hash_of site", source="content/hash.sh")
+    assert succeeded(done) == f"{folder_hash(folder.parent)}\n"

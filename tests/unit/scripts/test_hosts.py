@@ -1,0 +1,559 @@
+"""templates/machines/ with the provider ssh: hosts that exist are adopted, and given back as they were found."""
+
+import fcntl
+import json
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from components.rendering import TEMPLATES
+from tests.unit.shell import (
+    NO_WAITING,
+    RECORDER,
+    STACK_FOLDER,
+    SUDO,
+    Answer,
+    Finished,
+    World,
+    refused,
+    succeeded,
+)
+
+INPUTS = {
+    "PROVIDER": "ssh",
+    "NODE": "web-1",
+    "HOST": "192.0.2.11 admin 22",
+    "PORTS": "8080 80",
+    "SSH_CONFIG": "Host web-1\n",
+}
+OWNED = "/srv/", "/etc/", "/var/lib/", "/proc/", "/sys/"
+"""Folders of a host and of this machine: a test's host has its own in place of each."""
+# A test's host has the programs of `node/`, and no other.
+ONLY_ITS_OWN = """
+command() {
+  if [[ -n ${ON_NODE-} && $1 == -v ]]; then [[ -x $STUBS/node/$2 ]]; else builtin command "$@"; fi
+}
+"""
+DEBIAN = 'ID=debian\nPRETTY_NAME="Debian 12"\n'
+THERE = [
+    Answer("web-1: uname -n", "web-1\n"),
+    Answer("web-1: docker info"),
+    Answer("web-1: docker info -f {{.Swarm.LocalNodeState}}", "inactive\n"),
+    Answer("web-1: docker info -f {{.LiveRestoreEnabled}}", "false\n"),
+    Answer("web-1: docker version -f *", "20.10\n"),
+    Answer("web-1: docker network inspect docker_gwbridge", status=1),
+    Answer("web-1: id -u", "1000\n"),
+    Answer("web-1: id -nG admin", "admin sudo\n"),
+    Answer("web-1: usermod -aG docker admin"),
+]
+INSTALLS = [
+    Answer("web-1: apt-get * update"),
+    Answer(
+        "web-1: apt-get -s install --no-install-recommends *",
+        "Inst libc6 [1] (2 Debian)\nInst runc (1 Debian)\nInst docker.io (20 Debian)\nConf docker.io (20 Debian)\n",
+    ),
+    Answer("web-1: dpkg-query -W * runc docker.io", status=1),
+    Answer("web-1: dpkg --configure -a"),
+    Answer("web-1: apt-get * install --no-install-recommends --no-upgrade runc docker.io"),
+    Answer("web-1: getent group docker", status=2),
+    Answer("web-1: systemctl -q enable --now docker.service"),
+]
+
+
+PROGRAMS = [
+    *("apt-get", "curl", "docker", "dpkg", "dpkg-query", "getent", "gpasswd", "groupdel", "id", "ip", "iptables"),
+    *("iptables-restore", "iptables-save", "keepalived", "rsync", "systemctl", "uname", "usermod"),
+]
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host that exists: its files in a folder, its programs stubs."""
+
+    world: World
+
+    @property
+    def files(self) -> Path:
+        return self.world.stubs / "host"
+
+    def file(self, path: str, text: str = "") -> Path:
+        file = self.files / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
+
+    def without(self, *programs: str) -> None:
+        for name in programs:
+            (self.world.stubs / "node" / name).unlink()
+
+    def text(self, path: str, changes: dict[str, str] | None = None) -> str:
+        text = self.world.altered_text(path, changes or {}, **INPUTS)
+        return re.sub(rf"(?<![\w.~])({'|'.join(OWNED)})", rf"{self.files}\1", text)
+
+    def script(self, path: str, **environment: str) -> Finished:
+        return self.world.bash(self.text(path), **INPUTS | environment)
+
+    def delete(self, path: str, **environment: str) -> Finished:
+        return self.world.without_tree(self.text(path), path, **INPUTS | environment)
+
+    def adopt(self) -> Finished:
+        return self.script("machines/create.sh")
+
+    def give_back(self, **environment: str) -> Finished:
+        return self.delete("machines/delete.sh", **environment)
+
+    @property
+    def notes(self) -> Path:
+        return self.files / "srv/swarm-site/host"
+
+    def changes(self) -> list[str]:
+        return [line.replace(str(self.files), "") for line in (self.notes / "changes").read_text().splitlines()]
+
+    def orders(self) -> list[str]:
+        """The calls that change the host."""
+        asks = re.compile(
+            r"web-1: (docker (info|version|network inspect|ps|image ls)|apt-get -s|dpkg-query|getent|id|uname)\b"
+        )
+        return [call.removeprefix("web-1: ") for call in self.world.calls() if not asks.match(call)]
+
+
+APT = (
+    "apt-get -q -y -o DPkg::Lock::Timeout=120 -o Acquire::Retries=3 -o APT::Keep-Downloaded-Packages=false "
+    "-o Dpkg::Options::=--force-confold"
+)
+
+
+@pytest.fixture
+def host(world: World) -> Host:
+    """A Debian with Docker and all else that is needed; its user is not in the group docker."""
+    for name in ("rm", "mkdir", "mv", "ln"):
+        (world.stubs / "node" / name).unlink()
+    for name in PROGRAMS:
+        world.stub("node", name, RECORDER)
+    world.stub("node", "sudo", SUDO)
+    (world.stubs / "no-waiting").write_text(NO_WAITING + ONLY_ITS_OWN)
+    (world.work / "key.pub").write_text("ssh-ed25519 THEKEY swarm-site dev\n")
+    host = Host(world)
+    host.file("etc/os-release", DEBIAN)
+    host.file(
+        "proc/net/tcp",
+        "  sl  local_address rem_address   st\n"
+        "   0: 00000000:0016 00000000:0000 0A\n   1: 0100007F:0050 00000000:0000 01\n",
+    )
+    host.file("proc/sys/net/ipv4/ip_forward", "0\n")
+    (host.files / "var/lib").mkdir(parents=True)
+    (host.files / "srv").mkdir()
+    world.plan(*THERE)
+    return host
+
+
+def test_an_adoption_of_a_host_with_docker_records_what_it_changed(host: Host) -> None:
+    output = succeeded(host.adopt())
+    assert re.fullmatch(
+        r"web-1: adopting it \(log: .work/dev/machines/web-1/log\)\n"
+        r"web-1: Debian 12, Docker 20.10\nweb-1: up after \d+ s\n",
+        output,
+    )
+    assert host.changes() == ["member admin", "network docker_gwbridge"]
+    assert (host.notes / "owner").read_text() == "THEKEY web-1\n"
+    assert re.fullmatch(r"stack dev of \w+@\S+\n", (host.notes / "whose").read_text())
+    assert host.orders() == ["usermod -aG docker admin"]
+    assert not (host.files / "etc/docker").exists()
+
+
+def test_an_adoption_installs_docker_and_records_every_new_package(host: Host) -> None:
+    host.without("docker", "iptables")
+    # It is there as soon as it is installed.
+    host.world.stub(
+        "node",
+        "apt-get",
+        RECORDER.replace(
+            "line=0", '[[ $* != *" install "* || $1 == -s ]] || cp "$STUBS/node/dpkg" "$STUBS/node/docker"\nline=0'
+        ),
+    )
+    host.world.plan(*INSTALLS, *THERE)
+    succeeded(host.adopt())
+    assert host.changes() == [
+        "package runc",
+        "package docker.io",
+        "member admin",
+        "group docker",
+        *(f"file /etc/docker/{name}.json" for name in ("daemon", "key")),
+        *(f"folder {path}" for path in ("/etc/docker", "/etc/cni", "/var/lib/docker", "/var/lib/containerd")),
+        "forwarding 0",
+        "policy ACCEPT",
+    ]
+    assert host.orders() == [
+        f"{APT} update",
+        "dpkg --configure -a",
+        f"{APT} install --no-install-recommends --no-upgrade runc docker.io",
+        "systemctl -q enable --now docker.service",
+        "usermod -aG docker admin",
+    ]
+    settings = json.loads((host.files / "etc/docker/daemon.json").read_text())
+    assert settings == json.loads((TEMPLATES / "images/node/files/etc/docker/daemon.json").read_text())
+
+
+def test_an_interrupted_adoption_continues_from_its_record(host: Host) -> None:
+    host.file("srv/swarm-site/host/owner", "THEKEY web-1\n")
+    host.file("srv/swarm-site/host/changes", "package runc\npackage docker.io\n")
+    host.world.plan(*INSTALLS, *THERE)
+    succeeded(host.adopt())
+    assert host.orders() == [
+        "dpkg --configure -a",
+        f"{APT} install --no-install-recommends --no-upgrade runc docker.io",
+    ]
+    host.world.plan(Answer("web-1: dpkg-query -W * runc docker.io", "ii \nii \n"), *THERE)
+    before = len(host.orders())
+    succeeded(host.adopt())
+    assert host.orders()[before:] == []
+
+
+def test_an_incomplete_record_is_written_again(host: Host) -> None:
+    host.file("srv/swarm-site/noting/changes", "package half")
+    succeeded(host.adopt())
+    assert host.changes() == ["member admin", "network docker_gwbridge"]
+
+
+def test_a_refused_adoption_lists_every_cause_and_changes_nothing(host: Host) -> None:
+    host.file("proc/net/tcp", "   0: 00000000:1F90 00000000:0000 0A\n   1: 0100007F:0050 00000000:0000 0A\n")
+    host.file("etc/os-release", "ID=fedora\n")
+    host.without("rsync")
+    (host.files / "srv/swarm-site").mkdir()
+    host.world.plan(
+        Answer("web-1: uname -n", "www\n"),
+        Answer("web-1: docker info -f {{.Swarm.LocalNodeState}}", "active\n"),
+        Answer("web-1: docker info -f {{.LiveRestoreEnabled}}", "true\n"),
+        *THERE,
+    )
+    error = refused(host.adopt())
+    assert error == (
+        "web-1: can't be adopted: it calls itself www: a host has its own name in machines.hosts too; "
+        "it has a /srv/swarm-site that is of no stack: move that away; "
+        "it is fedora, and packages are installed on Debian and Ubuntu alone; install there: rsync; "
+        "it is in a swarm that is not this stack's; "
+        "its Docker keeps containers alive over restarts (live-restore), which no swarm allows; switch that off there; "
+        "something listens on its port 8080; something listens on its port 80 "
+        "(log: .work/dev/machines/web-1/log); put it right and run again: make up\n"
+    ).replace("/srv/", f"{host.files}/srv/")
+    assert host.orders() == []
+    assert list((host.files / "srv/swarm-site").iterdir()) == []
+
+
+def test_a_host_with_data_of_an_uninstalled_docker_is_refused(host: Host) -> None:
+    host.without("docker")
+    host.file("var/lib/docker/image")
+    host.world.plan(*INSTALLS, *THERE)
+    assert "it has data of a Docker that is not installed" in refused(host.adopt())
+    assert host.orders() == []
+
+
+def test_a_host_whose_docker_does_not_answer_is_refused(host: Host) -> None:
+    host.world.plan(Answer("web-1: docker info", status=1), *THERE)
+    assert "its Docker does not answer; start it there: systemctl start docker" in refused(host.adopt())
+
+
+@pytest.mark.parametrize("owner", ["ANOTHER web-1\n", "THEKEY web-2\n"])
+def test_a_host_of_another_owner_is_refused_with_how_to_release_it(host: Host, owner: str) -> None:
+    host.file("srv/swarm-site/host/owner", owner)
+    host.file("srv/swarm-site/host/whose", "stack blue of ann@there\n")
+    error = refused(host.adopt())
+    assert "web-1: can't be adopted: it belongs to stack blue of ann@there; take it down there, or, if that is" in error
+    assert f"run on the host: sudo bash {host.notes}/release" in error
+    assert host.orders() == []
+
+
+def test_packages_that_can_not_be_fetched_fail_with_the_error_of_apt(host: Host) -> None:
+    host.without("rsync")
+    host.world.plan(Answer("web-1: apt-get * update", "E: no network\n", status=100), *THERE)
+    assert "can't be adopted: apt-get update failed: E: no network (log: " in refused(host.adopt())
+    assert not host.notes.exists()
+
+
+SAYING = """#!/usr/bin/env bash
+printf '%b' "$SSH_SAYS" >&2
+exit 255
+"""
+STRICT = "and you have requested strict checking."
+CHANGED = "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @"
+
+
+@pytest.mark.parametrize(
+    ("reached", "says", "advice"),
+    [
+        (
+            "192.0.2.11 admin 22",
+            f"No ED25519 host key is known for 192.0.2.11 {STRICT}\nHost key verification failed.\n",
+            "the host key of 192.0.2.11 is not known to this user's ssh; look at the fingerprint and add it: "
+            "ssh -p 22 admin@192.0.2.11 true",
+        ),
+        (
+            "192.0.2.11 admin 2222 bastion",
+            f"{CHANGED}\nHost key for [192.0.2.11]:2222 has changed {STRICT}\nHost key verification failed.\n",
+            "forget the old one: ssh-keygen -R '[192.0.2.11]:2222', and add the new one: "
+            "ssh -p 2222 -J bastion admin@192.0.2.11 true",
+        ),
+        (
+            "192.0.2.11 admin 2222 bastion",
+            f"{CHANGED}\nHost key for bastion has changed {STRICT}\nHost key verification failed.\n",
+            "the host key of bastion is another one than this user's ssh knows: it was made anew, or something stands "
+            "between. Find out which; if the new key is right, forget the old one: ssh-keygen -R 'bastion', and",
+        ),
+        (
+            "192.0.2.11 admin 22",
+            "admin@192.0.2.11: Permission denied (publickey).\n",
+            "it takes none of this user's ssh keys; add one: ssh-copy-id -p 22 admin@192.0.2.11",
+        ),
+        (
+            "192.0.2.11 admin 22 bastion",
+            "admin@192.0.2.11: Permission denied (publickey).\n",
+            "it takes none of this user's ssh keys; add one: ssh-copy-id -p 22 -o ProxyJump=bastion admin@192.0.2.11",
+        ),
+        (
+            "192.0.2.11 admin 22 ann@bastion:2222",
+            "ann@bastion: Permission denied (publickey).\n",
+            "its jump host ann@bastion takes none of this user's ssh keys; add one there until this gets in: "
+            "ssh -p 22 -J ann@bastion:2222 admin@192.0.2.11 true",
+        ),
+        (
+            "192.0.2.11 admin 22",
+            "ssh: connect to host 192.0.2.11 port 22: No route to host\n",
+            "it does not answer; see why: ssh -p 22 admin@192.0.2.11 true",
+        ),
+    ],
+)
+def test_a_host_that_ssh_can_not_enter_is_refused_with_what_to_do(
+    host: Host, reached: str, says: str, advice: str
+) -> None:
+    host.world.stub("here", "ssh", SAYING)
+    error = refused(host.script("machines/create.sh", HOST=reached, SSH_SAYS=says))
+    assert error.startswith("web-1: can't be adopted: ")
+    assert advice in error
+    assert error.endswith(f"({says.rstrip()})\n"), "the error of ssh itself"
+
+
+def test_a_user_whose_sudo_asks_for_a_password_is_refused(host: Host) -> None:
+    host.world.stub("node", "sudo", "#!/bin/sh\necho 'a password is required' >&2\nexit 1\n")
+    host.world.stub("here", "sudo", "#!/bin/sh\nexit 1\n")
+    assert refused(host.adopt()) == (
+        "web-1: can't be adopted: its user needs sudo without a password; let it, there: "
+        "echo 'admin ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/swarm-site\n"
+    ).replace("/etc/", f"{host.files}/etc/")
+
+
+def test_root_installs_a_missing_sudo(host: Host) -> None:
+    host.without("sudo")
+    host.world.stub("here", "sudo", "#!/bin/sh\nexit 127\n")
+    host.world.plan(
+        Answer("web-1: id -u", "0\n"),
+        Answer("web-1: apt-get -s install --no-install-recommends sudo", "Inst sudo (1 Debian)\n"),
+        Answer("web-1: dpkg-query -W * sudo", status=1),
+        Answer("web-1: apt-get * install --no-install-recommends --no-upgrade sudo"),
+        *INSTALLS,
+        *THERE,
+    )
+    succeeded(host.script("machines/create.sh", HOST="192.0.2.11 root 22"))
+    assert host.changes() == ["package sudo", "network docker_gwbridge"]
+
+
+GIVES_BACK = [
+    Answer("web-1: id -u", "1000\n"),
+    Answer("web-1: docker version", "20\n"),
+    Answer("web-1: docker swarm leave --force", once=True),
+    Answer("web-1: docker swarm leave --force", "Error: This node is not part of a swarm\n", status=1),
+    Answer("web-1: docker ps -aq --filter label=swarm-site.part", "c1\nc2\n", once=True),
+    Answer("web-1: docker rm -fv c1 c2", "removal of container c1 is already in progress\n", status=1),
+    Answer("web-1: docker ps -aq --filter label=swarm-site.part"),
+    Answer(
+        "web-1: docker image ls --filter reference=localhost/site/\\* --filter reference=localhost:1/site-\\* *",
+        "localhost:1/site-nginx:1\n",
+    ),
+    Answer("web-1: docker image rm -f localhost:1/site-nginx:1"),
+    Answer("web-1: docker network inspect docker_gwbridge"),
+    Answer("web-1: docker network rm docker_gwbridge"),
+    Answer("web-1: id -nG admin", "admin docker\n"),
+    Answer("web-1: gpasswd -d admin docker"),
+    Answer("web-1: dpkg-query -s *"),
+    Answer("web-1: apt-get -s purge runc docker.io", "Purg docker.io [20]\nPurg runc [1]\n"),
+    Answer("web-1: apt-get * remove runc docker.io"),
+    Answer("web-1: apt-get * purge runc docker.io"),
+    Answer("web-1: systemctl *"),
+    Answer(
+        "web-1: iptables-save ",
+        ":FORWARD DROP [0:0]\n:DOCKER - [0:0]\n:DOCKER_OUTPUT - [0:0]\n"
+        "-A FORWARD -j DOCKER-USER\n-A FORWARD -o docker0 -j ACCEPT\n-A INPUT -j ACCEPT\n",
+    ),
+    Answer("web-1: getent group docker", "docker:x:1:\n"),
+    Answer("web-1: groupdel docker"),
+]
+
+
+def adopted(host: Host) -> None:
+    """A host that was adopted, with what the steps after it put there."""
+    succeeded(host.adopt())
+    host.file("srv/swarm-site/content/index.html")
+    (host.world.stubs / "calls").unlink()
+    host.world.plan(*GIVES_BACK)
+
+
+def test_a_returned_host_keeps_its_own_docker(host: Host) -> None:
+    adopted(host)
+    assert re.fullmatch(r"web-1: removed in \d+ s\n", succeeded(host.give_back()))
+    assert host.orders() == [
+        *["docker swarm leave --force"] * 2,
+        "docker rm -fv c1 c2",
+        "docker image rm -f localhost:1/site-nginx:1",
+        "docker network rm docker_gwbridge",
+        "gpasswd -d admin docker",
+    ]
+    assert list((host.files / "srv").iterdir()) == []
+    assert not (host.world.work / "machines/web-1").exists()
+
+
+def test_a_docker_that_keeps_its_swarm_ports_is_waited_for_and_reported_once(host: Host) -> None:
+    adopted(host)
+    host.file("proc/net/tcp6", "   0: 00000000000000000000000000000000:1F0A 0:0000 0A\n")
+    output = succeeded(host.give_back(A_SLEEP_COUNTS_AS="0"))
+    said = (
+        "web-1: its Docker has left the swarm, and still listens on port 2377 or 7946; it ends when Docker is restarted"
+    )
+    assert output.count(said) == 1
+    assert not host.notes.exists()
+
+
+def test_an_installed_docker_is_removed_with_its_packages_data_and_traces(host: Host) -> None:
+    adopted(host)
+    lines = ["package runc", "package docker.io", "group docker", "file /etc/docker/daemon.json", "folder /etc/docker"]
+    lines += ["data /var/lib/docker 751", "folder /var/lib/containerd", "forwarding 0", "policy ACCEPT"]
+    (host.notes / "changes").write_text("".join(f"{line.replace(' /', f' {host.files}/')}\n" for line in lines))
+    for path in ("etc/docker/daemon.json", "etc/docker/key.json", "var/lib/docker/image/x", "var/lib/containerd/x"):
+        host.file(path)
+    host.file("proc/sys/net/ipv4/ip_forward", "1\n")
+    (host.files / "sys/class/net/docker0").mkdir(parents=True)
+    host.world.stub("node", "iptables-restore", '#!/bin/sh\ncat >"$STUBS/rules"\n')
+    host.world.plan(Answer("web-1: ip link delete docker0"), *GIVES_BACK)
+    succeeded(host.give_back())
+    assert [order for order in host.orders() if not order.startswith("docker ")] == [
+        "systemctl cat docker.service",
+        "systemctl stop docker.socket docker.service containerd.service",
+        "ip link delete docker0",
+        "iptables-save ",
+        f"{APT} remove runc docker.io",
+        f"{APT} purge runc docker.io",
+        "groupdel docker",
+    ]
+    assert (host.world.stubs / "rules").read_text() == (
+        ":FORWARD ACCEPT [0:0]\n:DOCKER_OUTPUT - [0:0]\n-A INPUT -j ACCEPT\n"
+    )
+    assert not (host.files / "etc/docker").exists()
+    assert list((host.files / "var/lib").iterdir()) == [host.files / "var/lib/docker"]
+    assert stat.S_IMODE((host.files / "var/lib/docker").stat().st_mode) == 0o751
+    assert (host.files / "proc/sys/net/ipv4/ip_forward").read_text() == "0\n"
+
+
+def test_packages_that_others_need_by_now_stay(host: Host) -> None:
+    adopted(host)
+    (host.notes / "changes").write_text("package runc\npackage docker.io\n")
+    host.world.plan(
+        Answer("web-1: apt-get -s purge *", "Purg owners-thing [1]\nPurg docker.io [20]\nPurg runc [1]\n"), *GIVES_BACK
+    )
+    output = succeeded(host.give_back())
+    assert "web-1: these packages stay, because owners-thing would go with them: runc docker.io\n" in output
+    assert not [order for order in host.orders() if "apt-get" in order]
+
+
+@pytest.mark.parametrize("owner", ["ANOTHER web-1\n", None])
+def test_a_host_of_another_owner_is_not_changed_by_a_delete(host: Host, owner: str | None) -> None:
+    (host.world.create("web-1") / "adopted").touch()
+    if owner:
+        host.file("srv/swarm-site/host/owner", owner)
+    succeeded(host.give_back())
+    assert host.orders() == []
+    assert host.notes.exists() == bool(owner)
+    assert not (host.world.work / "machines/web-1").exists()
+
+
+def test_a_dead_host_does_not_block_its_delete(host: Host) -> None:
+    adopted(host)
+    host.world.kill("web-1")
+    output = succeeded(host.give_back())
+    assert output.startswith(
+        "web-1: does not answer (ssh: connect to host web-1 port 22: No route to host); "
+        "what the stack put on it stays, until this runs there: sudo bash "
+    )
+    assert host.orders() == []
+    assert not (host.world.work / "machines/web-1").exists()
+
+
+def test_a_host_that_was_never_entered_is_not_asked_by_its_delete(host: Host) -> None:
+    host.world.kill("web-1")
+    refused(host.adopt())
+    asked = len(host.world.connections())
+    assert re.fullmatch(r"web-1: removed in \d+ s\n", succeeded(host.give_back()))
+    assert len(host.world.connections()) == asked
+
+
+@pytest.mark.parametrize("says", ["admin@web-1: Permission denied (publickey).", "Host key verification failed."])
+def test_a_living_host_that_refuses_the_login_is_not_forgotten(host: Host, says: str) -> None:
+    adopted(host)
+    host.world.stub("here", "ssh", SAYING)
+    error = refused(host.give_back(SSH_SAYS=says))
+    assert error == (
+        f"web-1: can't be given back: it answers, and does not let this user in ({says}); "
+        "make ssh get in, and run again: make down\n"
+    )
+    assert (host.world.work / "machines/web-1/adopted").exists()
+
+
+def test_the_release_script_on_the_host_needs_nothing_else(host: Host) -> None:
+    adopted(host)
+    text = (host.notes / "release").read_text()
+    done = host.world.bash(f"export PATH=$STUBS/node:$PATH ON_NODE=web-1\n{text}")
+    assert done.returncode == 0, done.stderr
+    assert "docker swarm leave --force" in host.orders()
+    assert list((host.files / "srv").iterdir()) == []
+
+
+def test_a_failed_return_can_be_run_again(host: Host) -> None:
+    adopted(host)
+    host.world.plan(Answer("web-1: docker swarm leave --force", "it is stuck\n", status=1), *GIVES_BACK)
+    error = refused(host.give_back())
+    assert error.startswith("web-1: can't be given back: it is stuck (log: .work/dev/machines/web-1/log); put it right")
+    assert host.notes.exists()
+    host.world.plan(*GIVES_BACK)
+    succeeded(host.give_back())
+    assert not host.notes.exists()
+
+
+def test_hosts_leave_the_swarm_one_after_another(host: Host) -> None:
+    adopted(host)
+    with (host.world.work / "locks/hosts").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        text = host.text("machines/delete.sh", {"flock -w 600 8": "flock -w 0 8"})
+        done = host.world.without_tree(text, "machines/delete.sh", **INPUTS)
+    assert "others have not left the swarm within 600 s" in refused(done)
+    assert host.orders() == []
+
+
+def test_the_sweep_gives_back_leftover_hosts(host: Host) -> None:
+    adopted(host)
+    assert succeeded(host.delete("machines/sweep.sh", NODE="")) == "web-1: removed leftover machine\n"
+    assert list((host.files / "srv").iterdir()) == []
+    assert not host.world.work.exists()
+
+
+def test_a_host_is_neither_started_nor_powered_off(host: Host) -> None:
+    assert succeeded(host.script("machines/power.sh", ACTION="state")) == "unknown\n"
+    assert succeeded(host.script("machines/power.sh", ACTION="off")) == ""
+    assert host.world.calls() == []
+
+
+def test_the_stacks_folder_of_hosts_needs_neither_vagrant_nor_a_network(bare: World) -> None:
+    (bare.stubs / "here/vagrant").unlink()
+    inputs = {key: value for key, value in STACK_FOLDER.items() if key not in ("NETWORK", "MEMORY_WANTED")}
+    succeeded(bare.script("machines/stack_folder.sh", **inputs, PROVIDER="ssh"))
+    assert bare.calls() == ["here: docker info"]
+    assert (bare.work / "provider").read_text() == "ssh\n"

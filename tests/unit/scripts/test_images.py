@@ -1,0 +1,101 @@
+"""templates/images/deliver.sh: an image on a node. tests/unit/test_images.py has the component."""
+
+import re
+from pathlib import Path
+
+from tests.unit.shell import IMAGE, Answer, Finished, World, manages, refused, succeeded
+
+STARTS = Answer("core-01: docker run --rm *")
+
+
+def deliver(world: World, node: str = "core-01") -> Finished:
+    return world.script("images/deliver.sh", NODE=node, IMAGE=IMAGE)
+
+
+def archive(world: World, tag: str = "0123456789ab") -> Path:
+    path = world.folder / f"cache/swarm-site/images/site-nginx-{tag}.tar"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def test_an_image_that_the_node_has_is_not_sent(world: World) -> None:
+    world.nodes("core-01")
+    world.plan(Answer(f"core-01: docker image inspect {IMAGE}", "[]\n"), STARTS)
+    assert re.fullmatch(rf"core-01: has {IMAGE} after \d+ s\n", succeeded(deliver(world)))
+    assert world.calls()[-1].endswith(f" --network none {IMAGE} true")
+
+
+def test_an_image_whose_container_does_not_start_fails_with_the_cause(world: World) -> None:
+    world.nodes("core-01")
+    world.plan(
+        Answer("core-01: docker image inspect *"), Answer("core-01: docker run *", "exec format error\n", status=125)
+    )
+    assert (
+        refused(deliver(world))
+        == f"core-01: can't start a container of {IMAGE}: exec format error; run again: make up\n"
+    )
+
+
+def test_a_missing_image_is_sent_from_its_archive(world: World) -> None:
+    world.nodes("core-01")
+    archive(world).write_text("the layers")
+    world.stub("node", "docker", '#!/bin/sh\ncase $1 in load) cat >"$STUBS/loaded" ;; image) exit 1 ;; esac\n')
+    assert re.fullmatch(rf"core-01: loaded {IMAGE} after \d+ s\n", succeeded(deliver(world)))
+    assert (world.stubs / "loaded").read_text() == "the layers"
+
+
+def test_a_missing_archive_fails_and_says_what_to_run(world: World) -> None:
+    world.nodes("core-01")
+    world.plan(Answer("core-01: docker image inspect *", status=1))
+    error = f"core-01: the archive {archive(world)} of {IMAGE} is missing; create it again: make repair\n"
+    assert refused(deliver(world)) == error
+
+
+def test_a_node_that_can_not_load_an_image_fails_with_its_error(world: World) -> None:
+    world.nodes("core-01")
+    archive(world).write_text("")
+    world.stub("node", "docker", '#!/bin/sh\necho "no space left on device" >&2\nexit 1\n')
+    assert (
+        refused(deliver(world))
+        == f"core-01: docker load of {IMAGE} failed: no space left on device; run again: make up\n"
+    )
+
+
+def test_a_new_image_removes_older_ones_that_no_container_uses(world: World) -> None:
+    world.nodes("core-01")
+    archive(world).touch()
+    world.plan(
+        Answer("core-01: docker image inspect *", status=1),
+        Answer("core-01: docker load"),
+        Answer(
+            "core-01: docker image ls localhost:1/site-nginx *",
+            f"{IMAGE}\nlocalhost:1/site-nginx:1\nlocalhost:1/site-nginx:2\n",
+        ),
+        Answer("core-01: docker image rm localhost:1/site-nginx:1", status=1),
+        Answer("core-01: docker image rm localhost:1/site-nginx:2"),
+        STARTS,
+    )
+    succeeded(deliver(world))
+    assert [call for call in world.calls() if " rm " in call] == [
+        "core-01: docker image rm localhost:1/site-nginx:1",
+        "core-01: docker image rm localhost:1/site-nginx:2",
+    ]
+
+
+def test_a_new_node_also_gets_the_images_that_services_still_run(trio: World) -> None:
+    archive(trio, "old").touch()
+    trio.plan(
+        Answer(f"core-03: docker image inspect {IMAGE}"),
+        Answer(
+            "core-01: docker service ls --format {{.Image}}",
+            "localhost:1/site-nginx:old\nlocalhost:1/site-nginx:gone\n",
+        ),
+        Answer("core-03: docker image inspect *", status=1),
+        Answer("core-03: docker load"),
+        Answer("core-03: docker run --rm *"),
+        *manages("core-01"),
+    )
+    assert succeeded(deliver(trio, "core-03")).endswith(
+        "core-03: loaded localhost:1/site-nginx:old, which services still run\n"
+    )
+    assert trio.calls().count("core-03: docker load") == 1

@@ -1,0 +1,347 @@
+"""templates/machines/: the stack's folder, and machines that are containers (provider docker)."""
+
+import re
+import shutil
+import stat
+
+import pytest
+
+from tests.unit.shell import (
+    DAEMON_ANSWERS,
+    DOCKER_ROOT,
+    NEW_NETWORK,
+    NO_NETWORK,
+    NOTHING_EXISTS,
+    ROUTES,
+    STACK_FOLDER,
+    Answer,
+    Finished,
+    World,
+    refused,
+    succeeded,
+)
+
+# --- providers/vagrant.sh ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("192.168.56.0/24", "192.168.56.0/24", True),
+        ("192.168.56.0/24", "192.168.57.0/24", False),
+        ("192.168.56.0/24", "192.168.56.128/25", True),
+        ("192.168.56.0/24", "192.168.0.0/16", True),
+        ("192.168.56.0/24", "192.169.0.0/16", False),
+        ("192.168.56.0/24", "10.0.0.0/8", False),
+        ("10.20.0.0/16", "10.20.255.255/32", True),
+        ("10.20.0.0/16", "10.21.0.0/32", False),
+        ("172.16.0.0/28", "172.16.0.16/28", False),
+        ("192.168.56.0/24", "0.0.0.0/0", True),
+        ("255.255.255.0/24", "255.255.255.255/32", True),
+        ("128.0.0.0/16", "0.0.0.0/16", False),
+    ],
+)
+def test_two_networks_overlap_if_they_agree_in_the_shorter_prefix(
+    world: World, one: str, other: str, expected: bool
+) -> None:
+    code = 'if overlap "$1" "$2"; then echo yes; else echo no; fi'
+    answer = "yes\n" if expected else "no\n"
+    assert succeeded(world.lib(code, one, other, source="machines/providers/vagrant.sh")) == answer
+    assert succeeded(world.lib(code, other, one, source="machines/providers/vagrant.sh")) == answer
+
+
+# --- stack_folder.sh --------------------------------------------------------------------------------------------------
+
+
+def stack_folder(world: World, **changes: str) -> Finished:
+    return world.script("machines/stack_folder.sh", **STACK_FOLDER | changes)
+
+
+def test_the_stacks_folder_holds_key_nodes_and_ssh_configuration(bare: World) -> None:
+    assert succeeded(stack_folder(bare)) == ""
+    work = bare.work
+    assert stat.S_IMODE(work.stat().st_mode) == 0o700
+    assert stat.S_IMODE((work / "key").stat().st_mode) == 0o600
+    public = (work / "key.pub").read_text()
+    assert public.startswith("ssh-ed25519 ")
+    assert public.endswith(" swarm-site dev\n")
+    assert (work / "authorized_keys/vagrant").read_text() == public
+    assert stat.S_IMODE((work / "authorized_keys/vagrant").stat().st_mode) == 0o644
+    assert (work / "nodes").read_text() == STACK_FOLDER["NODES"] + "\n"
+    assert (work / "ssh_config").read_text() == STACK_FOLDER["SSH_CONFIG"]
+    assert (work / "provider").read_text() == "docker\n"
+    assert (work / "machines").is_dir()
+    assert (work / "locks").is_dir()
+
+
+def test_the_key_stays_when_the_nodes_change(bare: World) -> None:
+    succeeded(stack_folder(bare))
+    key = (bare.work / "key").read_text()
+    succeeded(stack_folder(bare, NODES="core-01 192.168.56.11 manager"))
+    assert (bare.work / "key").read_text() == key
+    assert (bare.work / "nodes").read_text() == "core-01 192.168.56.11 manager\n"
+
+
+def test_a_key_that_a_killed_run_left_incomplete_is_created_again(bare: World) -> None:
+    bare.work.mkdir()
+    (bare.work / "key").write_text("half")
+    succeeded(stack_folder(bare))
+    assert (bare.work / "key").read_text().startswith("-----BEGIN OPENSSH")
+
+
+def test_a_network_that_this_machine_reaches_already_is_refused(bare: World) -> None:
+    assert refused(stack_folder(bare, NETWORK="172.17.5.0/24")) == (
+        "this machine: the network 172.17.5.0/24 overlaps 172.17.0.0/16 on docker0 of this machine; "
+        "give this stack another one: pulumi config set network 192.168.57.0/24\n"
+    )
+    assert not (bare.work / "key").exists()
+
+
+def test_a_stack_gets_a_network_of_its_own(bare: World) -> None:
+    succeeded(stack_folder(bare))
+    assert NEW_NETWORK.pattern in bare.calls()
+
+
+def test_the_stacks_own_network_is_no_overlap(bare: World) -> None:
+    bare.stub("here", "ip", f"{ROUTES}echo 192.168.56.0/24 dev br-0123456789ab proto kernel scope link\n")
+    own = Answer("here: docker network inspect * swarm-site-dev", "192.168.56.0/24\n")
+    bare.plan(DOCKER_ROOT, DAEMON_ANSWERS, own)
+    succeeded(stack_folder(bare))
+    assert NEW_NETWORK.pattern not in bare.calls()
+
+
+def test_a_network_does_not_change_while_its_machines_exist(bare: World) -> None:
+    bare.plan(DOCKER_ROOT, DAEMON_ANSWERS, Answer("here: docker network inspect * swarm-site-dev", "10.9.0.0/24\n"))
+    assert refused(stack_folder(bare)) == (
+        "this machine: this stack uses network 10.9.0.0/24, which can't change while its machines exist; "
+        "first run: make down\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("recorded", "present", "wanted"), [(None, "docker", "libvirt"), ("libvirt\n", "libvirt", "docker")]
+)
+def test_the_provider_does_not_change_while_its_machines_exist(
+    bare: World, recorded: str | None, present: str, wanted: str
+) -> None:
+    bare.work.mkdir()
+    (bare.work / "nodes").touch()
+    if recorded:
+        (bare.work / "provider").write_text(recorded)
+    assert refused(stack_folder(bare, PROVIDER=wanted)) == (
+        f"this machine: this stack's machines were created with provider {present}; "
+        f"to change it to {wanted}, first run: make down\n"
+    )
+    assert bare.calls() == []
+
+
+def test_a_network_that_docker_rejects_fails_with_its_error(bare: World) -> None:
+    bare.plan(
+        DOCKER_ROOT, DAEMON_ANSWERS, NO_NETWORK, Answer("here: docker network create *", "Pool overlaps\n", status=1)
+    )
+    assert refused(stack_folder(bare)) == (
+        "this machine: can't create the network 192.168.56.0/24: Pool overlaps; "
+        "give this stack another one: pulumi config set network 192.168.57.0/24\n"
+    )
+
+
+def test_too_little_memory_is_refused_before_the_first_machine_only(bare: World) -> None:
+    error = refused(stack_folder(bare, MEMORY_WANTED="999999999"))
+    assert re.fullmatch(
+        r"this machine: the machines need 999999999 MB of memory and \d+ MB are free; "
+        r"lower machines.memory or machines.count, or stop something\n",
+        error,
+    )
+    bare.create("core-01")
+    succeeded(stack_folder(bare, MEMORY_WANTED="999999999"))
+
+
+def test_too_little_disk_is_refused(bare: World) -> None:
+    bare.free_disk(100)
+    assert refused(stack_folder(bare)) == (
+        "this machine: the machines need 2048 MB of disk below / and 100 MB are free; make room\n"
+    )
+
+
+def test_a_docker_daemon_that_does_not_answer_is_refused(bare: World) -> None:
+    bare.plan(Answer("here: docker info", status=1))
+    error = "this machine: the Docker daemon of this machine does not answer; run: tools/setup up\n"
+    assert refused(stack_folder(bare)) == error
+
+
+def test_a_missing_tool_is_refused_by_name(bare: World) -> None:
+    (bare.stubs / "here/vagrant").unlink()
+    tools = bare.folder / "tools"
+    tools.mkdir()
+    for name in ("bash", "ssh-keygen", "flock", "mkdir", "chmod", "ls", "awk"):
+        program = shutil.which(name)
+        assert program
+        (tools / name).symlink_to(program)
+    done = stack_folder(bare, PATH=f"{bare.stubs}/here:{tools}")
+    assert refused(done) == "this machine: vagrant is not installed; run: tools/setup up\n"
+
+
+# --- create.sh --------------------------------------------------------------------------------------------------------
+
+MACHINE = {"NODE": "core-01", "VAGRANTFILE": "one\n", "SSH_CONFIG": "Host core-01\n"}
+UP = "here: vagrant up --provider docker"
+DESTROY = Answer("here: vagrant destroy -f")
+CREATED = [*NOTHING_EXISTS, Answer(UP), Answer("core-01: docker info")]
+
+
+def create(world: World, **changes: str) -> Finished:
+    return world.script("machines/create.sh", **MACHINE | changes)
+
+
+def test_a_machine_is_created_in_its_own_folder_and_waited_for(world: World) -> None:
+    world.plan(*CREATED)
+    assert re.search(r"core-01: up after \d+ s\n$", succeeded(create(world)))
+    folder = world.work / "machines/core-01"
+    assert (folder / "Vagrantfile").read_text() == "one\n"
+    assert (folder / "ssh_config").read_text() == "Host core-01\n"
+    assert (folder / "complete").exists()
+
+
+def test_an_existing_machine_is_started_and_not_created_again(world: World) -> None:
+    world.plan(*CREATED)
+    succeeded(create(world))
+    (world.work / "machines/core-01/kept").touch()
+    succeeded(create(world))
+    assert (world.work / "machines/core-01/kept").exists()
+    assert DESTROY.pattern not in world.calls()
+
+
+def test_a_machine_that_a_killed_run_left_incomplete_is_created_again(world: World) -> None:
+    world.plan(Answer(UP, status=1, once=True), *CREATED, DESTROY)
+    assert refused(create(world)).startswith("core-01: vagrant up failed")
+    succeeded(create(world))
+    assert DESTROY.pattern in world.calls()
+
+
+def test_a_machine_with_changed_settings_is_created_again(world: World) -> None:
+    world.plan(*CREATED, DESTROY)
+    succeeded(create(world))
+    (world.work / "machines/core-01/old").touch()
+    succeeded(create(world, VAGRANTFILE="another\n"))
+    assert not (world.work / "machines/core-01/old").exists()
+    assert (world.work / "machines/core-01/Vagrantfile").read_text() == "another\n"
+
+
+def test_a_machine_that_vagrant_can_not_create_fails_with_the_end_of_its_log(world: World) -> None:
+    world.plan(*NOTHING_EXISTS, Answer(UP, "line one\nthe image is missing\n", status=1))
+    error = refused(create(world))
+    assert error.startswith("core-01: vagrant up failed: line one\nthe image is missing\n")
+    assert error.endswith("log: .work/dev/machines/core-01/log; run again: make up\n")
+
+
+def test_a_vagrant_that_was_disturbed_by_a_vanished_container_is_run_again(world: World) -> None:
+    world.plan(Answer(UP, "Error: No such object: 0123456789ab\n", status=1, once=True), *CREATED)
+    succeeded(create(world))
+    assert world.calls().count(UP) == 2
+
+
+def test_a_machine_on_which_docker_does_not_answer_fails_and_says_how_to_log_in(world: World) -> None:
+    world.plan(*NOTHING_EXISTS, Answer(UP), Answer("core-01: docker info", "no daemon\n", status=1))
+    assert refused(create(world)) == (
+        "core-01: Docker did not answer within 90 s; log: .work/dev/machines/core-01/log; "
+        "log in: make ssh NODE=core-01\n"
+    )
+    assert "no daemon" in (world.work / "machines/core-01/log").read_text()
+
+
+# --- delete.sh --------------------------------------------------------------------------------------------------------
+
+
+def delete(world: World) -> Finished:
+    return world.delete("machines/delete.sh", NODE="core-01")
+
+
+def test_a_machine_is_deleted_with_its_container_volume_and_folder(world: World) -> None:
+    world.create("core-01")
+    (world.work / "machines/core-01/Vagrantfile").touch()
+    world.plan(
+        *(Answer(f"here: docker {words} swarm-site-dev-core-01") for words in ("container inspect", "rm -fv")),
+        *(Answer(f"here: docker {words} swarm-site-dev-core-01") for words in ("volume inspect", "volume rm")),
+        DAEMON_ANSWERS,
+        DESTROY,
+    )
+    succeeded(delete(world))
+    assert world.orders() == [
+        "here: vagrant destroy -f",
+        "here: docker rm -fv swarm-site-dev-core-01",
+        "here: docker volume rm swarm-site-dev-core-01",
+    ]
+    assert not (world.work / "machines/core-01").exists()
+
+
+def test_a_machine_that_vagrant_can_not_destroy_is_removed_directly(world: World) -> None:
+    world.create("core-01")
+    (world.work / "machines/core-01/Vagrantfile").touch()
+    world.plan(*NOTHING_EXISTS, Answer(DESTROY.pattern, "it is broken\n", status=1))
+    output = succeeded(delete(world))
+    assert "core-01: vagrant destroy failed (it is broken); its container is removed directly\n" in output
+
+
+def test_a_machine_is_not_forgotten_while_the_daemon_does_not_answer(world: World) -> None:
+    world.create("core-01")
+    world.plan(Answer("here: docker info", status=1))
+    error = "core-01: the Docker daemon of this machine does not answer; run: tools/setup up\n"
+    assert refused(delete(world)) == error
+    assert (world.work / "machines/core-01/ssh_config").exists()
+
+
+def test_a_container_that_can_not_be_removed_fails_and_its_folder_stays(world: World) -> None:
+    world.create("core-01")
+    world.plan(DAEMON_ANSWERS, Answer("here: docker container inspect *"), Answer("here: docker rm *", status=1))
+    assert delete(world).returncode == 1
+    assert (world.work / "machines/core-01/ssh_config").exists()
+    assert not (world.work / "machines/core-01/complete").exists(), "half removed, it would count as dead"
+
+
+# --- sweep.sh ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_sweep_removes_leftover_machines_and_then_the_stacks_folder(world: World) -> None:
+    world.create("core-01")
+    world.plan(
+        Answer("here: docker ps -a --filter label=swarm-site.stack=dev *", "core-07\n"),
+        Answer("here: docker container inspect swarm-site-dev-core-07"),
+        Answer("here: docker rm -fv swarm-site-dev-core-07"),
+        Answer("here: docker network inspect swarm-site-dev"),
+        Answer("here: docker network rm swarm-site-dev"),
+        *NOTHING_EXISTS,
+    )
+    assert succeeded(world.delete("machines/sweep.sh", NODE="")) == (
+        "core-01: removed leftover machine\ncore-07: removed leftover machine, which had no folder\n"
+    )
+    assert "here: docker rm -fv swarm-site-dev-core-07" in world.calls()
+    assert world.calls()[-1] == "here: docker network rm swarm-site-dev"
+    assert not world.work.exists()
+
+
+def test_leftover_containers_are_listed_by_their_node_label(world: World) -> None:
+    pattern = 'here: docker ps -a --filter label=swarm-site.stack=dev --format {{.Label "swarm-site.node"}}'
+    world.plan(Answer(pattern, "core-07\n"))
+    assert succeeded(world.lib("leftovers", source="machines/providers/docker.sh")) == "core-07\n"
+
+
+# --- power.sh ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        (Answer("here: docker container inspect -f * swarm-site-dev-core-01", "on\n"), "on\n"),
+        (Answer("here: docker container inspect *", status=1), "none\n"),
+    ],
+)
+def test_a_container_reports_its_power_state(world: World, answer: Answer, state: str) -> None:
+    world.plan(answer)
+    assert succeeded(world.script("machines/power.sh", NODE="core-01", ACTION="state")) == state
+
+
+@pytest.mark.parametrize(("action", "order"), [("start", "start"), ("off", "kill")])
+def test_a_container_is_started_and_powered_off(world: World, action: str, order: str) -> None:
+    world.plan(Answer(f"here: docker {order} swarm-site-dev-core-01", "its name\n"))
+    assert succeeded(world.script("machines/power.sh", NODE="core-01", ACTION=action)) == ""
+    assert world.calls() == [f"here: docker {order} swarm-site-dev-core-01"]

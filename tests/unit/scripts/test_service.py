@@ -1,0 +1,29 @@
+"""templates/service/: nginx tests a configuration on this machine."""
+
+from tests.unit.shell import IMAGE, Finished, World, refused, succeeded
+
+NGINX = r"""#!/usr/bin/env bash
+echo "$*" >"$STUBS/asked"
+cat >"$STUBS/configuration"
+if grep -q bad "$STUBS/configuration"; then echo "[emerg] unknown directive" >&2 && exit 1; fi
+"""
+
+
+def check(world: World, text: str) -> Finished:
+    world.stub("here", "docker", NGINX)
+    given = {"NODE": "", "IMAGE": IMAGE, "TEMPLATE": "templates/proxy/nginx.conf", "CONFIGURATION": text}
+    return world.script("service/test_configuration.sh", **given)
+
+
+def test_nginx_of_the_image_tests_a_configuration(world: World) -> None:
+    assert succeeded(check(world, "good {\n}\n")) == ""
+    assert (world.stubs / "configuration").read_text() == "good {\n}\n"
+    asked = (world.stubs / "asked").read_text()
+    assert f" --network none --read-only --tmpfs /tmp --entrypoint sh {IMAGE} -c " in asked
+
+
+def test_a_configuration_that_nginx_rejects_fails_with_its_error(world: World) -> None:
+    assert refused(check(world, "bad")) == (
+        "this machine: nginx rejects the configuration rendered from templates/proxy/nginx.conf; no node got it: "
+        "[emerg] unknown directive\n"
+    )

@@ -1,0 +1,80 @@
+"""templates/status/: what tools ask nodes. They send a script's text, so it works without the tree."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from components.contract import FOLDER_SITE
+from components.digest import folder_hash
+from tests.unit.shell import RECORDER, Answer, Finished, World, succeeded
+
+NODE = [
+    Answer("here: docker info -f {{.ServerVersion}}", "20.10\n"),
+    Answer("here: docker info -f {{.Swarm.LocalNodeState}}", "active\n"),
+    Answer("here: docker image inspect site:1"),
+    Answer("here: docker image inspect *", status=1),
+]
+
+
+def on_the_node(world: World, path: str, *arguments: str, site: Path | None = None) -> Finished:
+    changes = {FOLDER_SITE: str(site)} if site else {}
+    text = world.altered_text(path, changes)
+    return world.without_tree(text, path, *arguments, WORK="")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A node's folder with a release and a proxy's configuration."""
+    release = tmp_path / "srv/content/releases/0123"
+    release.mkdir(parents=True)
+    (release / "index.html").write_text("one")
+    (tmp_path / "srv/content/current").symlink_to("releases/0123")
+    (tmp_path / "srv/proxy/current").mkdir(parents=True)
+    (tmp_path / "srv/proxy/current/nginx.conf").write_text("http {}\n")
+    return tmp_path / "srv"
+
+
+def test_a_node_reports_docker_images_release_and_configuration(world: World, site: Path) -> None:
+    world.plan(*NODE)
+    assert succeeded(on_the_node(world, "status/node.sh", "site:1", "site:2", site=site)).splitlines() == [
+        "docker 20.10",
+        "swarm active",
+        "image:site:1 present",
+        "release 0123",
+        f"release_hash {folder_hash(site / 'content/releases/0123')}",
+        f"proxy_hash {hashlib.sha256(b'http {}' + bytes([10])).hexdigest()}",
+    ]
+
+
+def test_a_node_without_content_and_proxy_reports_neither(world: World, tmp_path: Path) -> None:
+    world.plan(*NODE)
+    output = succeeded(on_the_node(world, "status/node.sh", site=tmp_path / "nothing"))
+    assert output == "docker 20.10\nswarm active\n"
+
+
+def test_a_manager_reports_nodes_reasons_services_tasks_and_faults(world: World) -> None:
+    world.stub("here", "docker", RECORDER)
+    labels = r'{{index .Spec.Labels "swarm-site.proxy"}}\\t{{index .Spec.Labels "swarm-site.drained"}}'
+    world.plan(
+        Answer("here: docker node ls --format node*", "node\tcore-01\tReady\tDrain\tLeader\n"),
+        Answer("here: docker node ls -q", "id1\n"),
+        Answer(f"here: docker node inspect -f drained*{labels} id1", "drained\tcore-01\ttrue\tit is dead\n"),
+        Answer("here: docker service ls --format service*", "service\tproxy\t1/2\n"),
+        Answer("here: docker service ls -q", "s1\n"),
+        Answer("here: docker service ps --filter desired-state=running *", "task\tproxy.1\tcore-01\tRunning\n"),
+        Answer(
+            "here: docker service ps --no-trunc --filter desired-state=shutdown *",
+            "fault\tproxy.2\tcore-02\tNo such image\tt1\tRejected\n"
+            "fault\tproxy.3\tcore-03\t\tt2\tComplete 1 second ago\n"
+            "fault\tproxy.4\tcore-03\t\tt3\tShutdown 1 second ago\n",
+        ),
+    )
+    assert succeeded(on_the_node(world, "status/manager.sh")).splitlines() == [
+        "node\tcore-01\tReady\tDrain\tLeader",
+        "drained\tcore-01\ttrue\tit is dead",
+        "service\tproxy\t1/2",
+        "task\tproxy.1\tcore-01\tRunning",
+        "fault\tproxy.2\tcore-02\tNo such image\tt1\tRejected",
+        "fault\tproxy.3\tcore-03\tended: its health check failed, or it quit\tt2\tComplete 1 second ago",
+    ]
