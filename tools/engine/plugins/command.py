@@ -1,7 +1,7 @@
-"""The `command` plugin: `command:local:Command`, as the official version 1.2.1 does it.
+"""The `command` plugin: `command:local:Command`, compatible with the official version 1.2.1.
 
-A Command's text is run by an interpreter on this machine, in the project's folder. This process is the parent of each
-of them. Its type's other inputs (`assetPaths`, `archivePaths`), `remote` commands and functions are refused.
+An interpreter on this machine runs a Command's script in the project's folder, as a child of this process. The other
+inputs of the type (`assetPaths`, `archivePaths`), `remote` commands and functions are rejected.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ INPUTS = (*TEXTS, "environment", "interpreter", "triggers", "addPreviousOutputIn
 CHUNK_BYTES = 65536
 LINE_BYTES = 64 * 1024
 LINES_PER_SECOND = 20
-# A child that was left in the background may hold the output open for ever; what it says later is not waited for.
-LEFT_OPEN_SECONDS = 5.0
+# How long to read on after a Command ended: a background child may keep its output open indefinitely.
+DRAIN_SECONDS = 5.0
 KILL_SECONDS = 5.0
 
 
 class Command(ResourceType):
-    """Runs `create`, `update` and `delete`; what they print are the outputs."""
+    """Runs `create`, `update` and `delete`; their output becomes the resource's outputs."""
 
     @override
     def check(self, name: str, inputs: Properties, olds: Properties, seed: bytes) -> tuple[Properties, list[str]]:
@@ -63,13 +63,13 @@ class Command(ResourceType):
 
     @override
     def difference(self, olds: Properties, inputs: Properties) -> Difference:
-        """Any change runs the command again; one of `triggers` makes a new resource."""
+        """Any change reruns the command; a change of `triggers` replaces the resource."""
         changes = dict(differences({key: olds[key] for key in INPUTS if key in olds}, inputs))
         return Difference(changes, frozenset(path for path in changes if path[0] == "triggers"))
 
     @override
     def preview(self, name: str, olds: Properties, inputs: Properties) -> tuple[str, Properties]:
-        """Knows everything but what the command will print."""
+        """Knows everything except the command's output."""
         return new_identity(name), {**inputs, "stdout": UNKNOWN, "stderr": UNKNOWN}
 
     @override
@@ -78,17 +78,17 @@ class Command(ResourceType):
 
     @override
     def update(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> Properties:
-        """Runs `update`, or `create` where there is none."""
+        """Runs `update`, or `create` if there is no `update`."""
         return run(call, inputs.get("update", inputs.get("create")), inputs, olds)
 
     @override
     def read(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> ReadResult:
-        """Believes the state: there is nothing to look at."""
+        """Returns the state unchanged: a Command leaves nothing to inspect."""
         return identity, olds, inputs
 
     @override
     def delete(self, call: Call, identity: str, olds: Properties) -> None:
-        """Runs `delete` with the state's text, environment and input."""
+        """Runs `delete` with the script, environment and input from the state."""
         run(call, olds.get("delete"), olds, olds)
 
 
@@ -98,7 +98,7 @@ def new_identity(name: str) -> str:
 
 
 def problems(inputs: Properties) -> Iterator[str]:
-    """Yields a sentence for each input that can't be accepted."""
+    """Yields an error for each invalid input."""
     for key, value in inputs.items():
         if key not in INPUTS:
             yield f"unknown input '{key}': the bundled command plugin knows {', '.join(sorted(INPUTS))}"
@@ -121,21 +121,21 @@ def problems(inputs: Properties) -> Iterator[str]:
         yield f"'logging' is '{logging}': use one of {', '.join(LOGGED)}"
 
 
-def wrong_type(value: Value, wanted: type, expected: str, path: PropertyPath) -> Iterator[str]:
-    """Yields a sentence if a known value is not of the wanted type."""
-    if value is not UNKNOWN and not isinstance(value, wanted):
+def wrong_type(value: Value, type_: type, expected: str, path: PropertyPath) -> Iterator[str]:
+    """Yields an error if a known value has the wrong type."""
+    if value is not UNKNOWN and not isinstance(value, type_):
         yield f"'{path_text(path)}' must be {expected}; got {value!r}"
 
 
-def run(call: Call, text: str | None, inputs: Properties, olds: Properties) -> Properties:
-    """Runs one text as `inputs` say and returns the resource's outputs; without a text the last ones stay.
+def run(call: Call, script: str | None, inputs: Properties, olds: Properties) -> Properties:
+    """Runs a script as `inputs` specify and returns the resource's outputs; without a script, keeps the previous ones.
 
     Raises:
-        PluginError: It could not be started, ended with an error, or took longer than its timeout.
+        PluginError: The script could not be started, failed, or exceeded its timeout.
     """
     outputs = {key: inputs[key] for key in INPUTS if key in inputs}
     previous = {key: olds.get(key) or "" for key in ("stdout", "stderr")}
-    if text is None:
+    if script is None:
         return outputs | previous
     environment = os.environ | inputs.get("environment", {})
     if inputs.get("addPreviousOutputInEnv", True):
@@ -143,7 +143,7 @@ def run(call: Call, text: str | None, inputs: Properties, olds: Properties) -> P
     interpreter = inputs.get("interpreter") or DEFAULT_INTERPRETER
     try:
         process = call.processes.start(
-            [*interpreter, text],
+            [*interpreter, script],
             cwd=inputs.get("dir"),
             env=environment,
             stdin=subprocess.PIPE if inputs.get("stdin") else subprocess.DEVNULL,
@@ -151,35 +151,35 @@ def run(call: Call, text: str | None, inputs: Properties, olds: Properties) -> P
             stderr=subprocess.PIPE,
         )
     except OSError as error:
-        raise PluginError(f"{start_error(error, inputs)}: running {quoted(text)}:\n") from error
-    printed = Printed(call, process, LOGGED[inputs.get("logging", "stdoutAndStderr")])
+        raise PluginError(f"{start_error(error, inputs)}: running {quoted(script)}:\n") from error
+    output = CapturedOutput(call, process, LOGGED[inputs.get("logging", "stdoutAndStderr")])
     feed(process, inputs.get("stdin") or "")
-    late = threading.Event()
-    timer = threading.Timer(call.timeout, kill, (process, late)) if call.timeout else None
+    timed_out = threading.Event()
+    timer = threading.Timer(call.timeout, kill, (process, timed_out)) if call.timeout else None
     if timer:
         timer.start()
     process.wait()
     if timer:
         timer.cancel()
     call.processes.done(process)
-    printed.finish()
+    output.finish()
     if process.returncode:
-        note = f"\n(stopped after its timeout of {call.timeout:g} s)" if late.is_set() else ""
-        raise PluginError(f"{ending(process.returncode)}: running {quoted(text)}:\n{as_text(printed.both)}{note}")
-    return outputs | {"stdout": as_text(printed.stdout), "stderr": as_text(printed.stderr)}
+        note = f"\n(stopped after its timeout of {call.timeout:g} s)" if timed_out.is_set() else ""
+        raise PluginError(f"{ending(process.returncode)}: running {quoted(script)}:\n{as_text(output.both)}{note}")
+    return outputs | {"stdout": as_text(output.stdout), "stderr": as_text(output.stderr)}
 
 
-def kill(process: subprocess.Popen[bytes], late: threading.Event) -> None:
-    """Kills a Command whose time is over, and all it started."""
-    late.set()
+def kill(process: subprocess.Popen[bytes], timed_out: threading.Event) -> None:
+    """Kills a Command that exceeded its timeout, with all its children."""
+    timed_out.set()
     end_sessions({process.pid}, signal.SIGKILL, KILL_SECONDS)
 
 
 def feed(process: subprocess.Popen[bytes], text: str) -> None:
-    """Writes a text to a process's input without waiting for it to be read."""
+    """Writes text to a process's standard input without waiting until it is read."""
 
     def write(stream: IO[bytes]) -> None:
-        # A process that does not care for its input may close it.
+        # A process that ignores its input may close it.
         with contextlib.suppress(BrokenPipeError), stream:
             stream.write(text.encode())
 
@@ -187,8 +187,8 @@ def feed(process: subprocess.Popen[bytes], text: str) -> None:
         threading.Thread(target=write, args=(process.stdin,), daemon=True).start()
 
 
-class Printed:
-    """What a running Command prints: kept as a whole; the streams in `logged` are shown while it runs."""
+class CapturedOutput:
+    """The complete output of a running Command; the streams in `logged` are also shown while it runs."""
 
     def __init__(self, call: Call, process: subprocess.Popen[bytes], logged: tuple[str, ...]) -> None:
         self.stdout, self.stderr, self.both = bytearray(), bytearray(), bytearray()
@@ -201,8 +201,8 @@ class Printed:
             self._readers[-1].start()
 
     def finish(self) -> None:
-        """Waits for the last of it, but not for a child in the background that keeps the streams open."""
-        deadline = time.monotonic() + LEFT_OPEN_SECONDS
+        """Waits for the rest of the output, but not for a background child that keeps the streams open."""
+        deadline = time.monotonic() + DRAIN_SECONDS
         for reader in self._readers:
             reader.join(max(0.0, deadline - time.monotonic()))
 
@@ -219,29 +219,29 @@ class Printed:
 
 
 class Lines:
-    """Sends a stream's lines to the engine's display: a limited number a second, each of limited length."""
+    """Sends a stream's lines to the engine's display, limited in length and in number per second."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._rest = b""
         self._second = 0
         self._sent = 0
-        self._held_back = 0
+        self._skipped = 0
 
     def feed(self, chunk: bytes) -> None:
-        """Takes the next bytes of the stream."""
+        """Processes the next bytes of the stream."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             self._show(line)
-        # What is over the limit is dropped here already: a stream without line ends must not grow in memory.
+        # Truncated here, not only when shown: a stream without newlines must not pile up in memory.
         self._rest = self._rest[:LINE_BYTES]
 
     def close(self) -> None:
-        """Sends the last line if it had no end, and says how many were not shown."""
+        """Sends an unterminated last line, and the number of lines that were not shown."""
         if self._rest:
             self._show(self._rest)
-        if self._held_back:
-            self._call.engine.status(self._call.urn, f"({self._held_back} more lines were too quick to show)")
+        if self._skipped:
+            self._call.engine.status(self._call.urn, f"({self._skipped} more lines were not shown)")
 
     def _show(self, line: bytes) -> None:
         second = int(time.monotonic())
@@ -249,13 +249,13 @@ class Lines:
             self._second, self._sent = second, 0
         self._sent += 1
         if self._sent > LINES_PER_SECOND:
-            self._held_back += 1
+            self._skipped += 1
         else:
             self._call.engine.status(self._call.urn, line[:LINE_BYTES].decode(errors="replace"))
 
 
 def start_error(error: OSError, inputs: Properties) -> str:
-    """Says why a process could not be started, in the words of the official plugin."""
+    """Returns why a process could not be started, worded as in the official plugin."""
     reason = (error.strerror or str(error)).lower()
     if error.filename is not None and error.filename == inputs.get("dir"):
         return f"chdir {error.filename}: {reason}"
@@ -266,17 +266,17 @@ def start_error(error: OSError, inputs: Properties) -> str:
 
 
 def ending(code: int) -> str:
-    """Says how a process ended, in the words of the official plugin."""
+    """Returns how a process ended, worded as in the official plugin."""
     return f"exit status {code}" if code > 0 else f"signal: {(signal.strsignal(-code) or str(-code)).lower()}"
 
 
 def as_text(output: bytearray) -> str:
-    """Returns an output as text without its last line end."""
+    """Decodes output, without its trailing newline."""
     return output.decode(errors="replace").removesuffix("\n")
 
 
 def quoted(text: str) -> str:
-    """Quotes a text as the official plugin does (Go's `%q`)."""
+    """Quotes text as the official plugin does (Go's `%q`)."""
     named = {"\a": "a", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t", "\v": "v", "\\": "\\", '"': '"'}
 
     def escaped(character: str) -> str:

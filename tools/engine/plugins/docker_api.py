@@ -1,4 +1,4 @@
-"""The Docker API over ssh: plain HTTP through `ssh … docker system dial-stdio`, one connection for one operation."""
+"""The Docker API over ssh: plain HTTP through `ssh … docker system dial-stdio`, one connection per operation."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from urllib.parse import quote, urlsplit
 
 from provider import Call, PluginError
 
-# BatchMode: a question for a password would be asked where nobody can answer it.
+# BatchMode: no terminal is attached to answer a password prompt.
 SSH_OPTIONS = ("-o", "ConnectTimeout=30", "-o", "BatchMode=yes", "-T")
 ANSWER_SECONDS = 60.0
 END_SECONDS = 2.0
 
 
 class NotFoundError(PluginError):
-    """The daemon answers, and has no such thing."""
+    """The daemon answered that the object does not exist."""
 
 
 @dataclass(frozen=True)
 class Daemon:
-    """A Docker daemon that is reached through ssh."""
+    """A Docker daemon reached over ssh."""
 
     host: str
     ssh_options: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class Daemon:
             connection.close()
 
     def command(self) -> list[str]:
-        """Returns the ssh command line that talks to the daemon on its standard streams."""
+        """Returns the ssh command line that connects its standard streams to the daemon."""
         url = urlsplit(self.host)
         login = ["-l", url.username] if url.username else []
         port = ["-p", str(url.port)] if url.port else []
@@ -56,15 +56,15 @@ class Daemon:
 
 
 class Connection:
-    """An open connection. Paths have no version: every daemon answers them with its newest one."""
+    """An open connection. Paths carry no API version: the daemon then uses its latest one."""
 
     def __init__(self, daemon: Daemon, call: Call) -> None:
         self._daemon, self._call = daemon, call
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the connection
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the connection
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                self._ssh = call.processes.start(daemon.command(), stdin=theirs, stdout=theirs, stderr=self._said)
+                self._ssh = call.processes.start(daemon.command(), stdin=theirs, stdout=theirs, stderr=self._stderr)
             except OSError as error:
                 raise PluginError(f"error during connect: ssh can't be started: {error}") from error
         ours.settimeout(min(ANSWER_SECONDS, max(call.deadline - time.monotonic(), 0.1)))
@@ -73,15 +73,15 @@ class Connection:
         self._http.sock = ours
 
     def get(self, path: str, **filters: list[str]) -> Any:
-        """Asks for something, with the API's own filters."""
+        """Sends a GET request, with the API's own filters."""
         return self.send("GET", path + (f"?filters={quote(json.dumps(filters))}" if filters else ""))
 
     def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Sends a request and returns what the daemon says.
+        """Sends a request and returns the daemon's answer.
 
         Raises:
-            NotFoundError: The daemon has no such thing.
-            PluginError: It can't be reached, or refuses.
+            NotFoundError: The object does not exist.
+            PluginError: The daemon can't be reached, or rejects the request.
         """
         try:
             headers = {"Content-Type": "application/json"} if body is not None else {}
@@ -106,21 +106,21 @@ class Connection:
             self._ssh.kill()
             self._ssh.wait()
         self._call.processes.done(self._ssh)
-        self._said.close()
+        self._stderr.close()
 
     def _broken(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._ssh.wait(END_SECONDS)
-        self._said.seek(0)
-        said = self._said.read().decode(errors="replace").strip() or "it said nothing"
+        self._stderr.seek(0)
+        stderr = self._stderr.read().decode(errors="replace").strip() or "no error output"
         return (
-            f"error during connect: 'ssh {self._daemon.host}' ended with exit status {self._ssh.returncode}: {said}; "
-            "check that the host can be reached and that Docker 18.09 or later runs there"
+            f"error during connect: 'ssh {self._daemon.host}' ended with exit status {self._ssh.returncode}: {stderr}; "
+            "check that the host is reachable and runs Docker 18.09 or later"
         )
 
 
 def message(body: bytes) -> str:
-    """Returns the message in an error's body, or the body if it is none of Docker's own."""
+    """Returns the message in an error response, or the whole body if it is not in Docker's format."""
     try:
         return str(json.loads(body)["message"])
     except (ValueError, KeyError, TypeError):

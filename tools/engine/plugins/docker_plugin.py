@@ -1,6 +1,6 @@
-"""The `docker` plugin: swarm services and configs, as the official version 5.2.0 does them, over `ssh://` only.
+"""The `docker` plugin: swarm services and configs, compatible with the official version 5.2.0, over `ssh://` only.
 
-Nothing connects before a real create, read, update or delete, so previews are true with every host switched off.
+It connects only for a real create, read, update or delete, so previews are correct even with every host off.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ UPDATE_ATTEMPTS = 3
 
 
 class DockerType(ResourceType):
-    """What services and configs have in common: a table of inputs and a name that is made up if left out."""
+    """Shared by services and configs: a table of inputs, and a generated name if none is given."""
 
     def __init__(self, table: Block, provider: DockerProvider) -> None:
         self.table = table
@@ -62,21 +62,23 @@ class DockerType(ResourceType):
         problems = [sentence(name, problem) for problem in (*self.table.problems(inputs, ()), *self.rules(inputs))]
         if inputs.get("name") is not None:
             return inputs | {"__defaults": []}, problems
-        # Kept for as long as the resource lives; a replacement is asked about without the old inputs.
-        made_up = olds.get("name") if "name" in (olds.get("__defaults") or []) else None
-        return inputs | {"name": made_up or f"{name}-{random_hex(seed)}", "__defaults": ["name"]}, problems
+        # Kept for the resource's lifetime; for a replacement, the engine passes no old inputs.
+        generated = olds.get("name") if "name" in (olds.get("__defaults") or []) else None
+        return inputs | {"name": generated or f"{name}-{random_hex(seed)}", "__defaults": ["name"]}, problems
 
     def rules(self, inputs: Properties) -> Iterator[Problem]:
-        """Yields what no single property's type can tell."""
+        """Yields the problems that involve several properties."""
         yield from ()
 
     @override
     def difference(self, olds: Properties, inputs: Properties) -> Difference:
-        found = list(self.table.changes(olds, self.table.plan(inputs, olds), ()))
-        # A name that is fixed can't be taken by the new one before the old one gave it back.
+        changes = list(self.table.changes(olds, self.table.plan(inputs, olds), ()))
+        # A fixed name is free for the replacement only once the old resource is gone.
         named = "name" not in (inputs.get("__defaults") or [])
         return Difference(
-            {path: kind for path, kind, _ in found}, frozenset(path for path, _, replaces in found if replaces), named
+            {path: kind for path, kind, _ in changes},
+            frozenset(path for path, _, replaces in changes if replaces),
+            named,
         )
 
     @override
@@ -89,7 +91,7 @@ class Service(DockerType):
 
     @override
     def rules(self, inputs: Properties) -> Iterator[Problem]:
-        """A global service has no replicas, and there is no convergence to wait for."""
+        """A global service has no replica count and no convergence to wait for."""
         mode = inputs.get("mode")
         if not isinstance(mode, dict) or mode.get("global") is not True:
             return
@@ -102,7 +104,7 @@ class Service(DockerType):
 
     @override
     def difference(self, olds: Properties, inputs: Properties) -> Difference:
-        """Compares as the table says; an empty `sysctl` that Docker forgot is only mentioned beside other changes."""
+        """Compares by the table; an empty `sysctl`, which Docker drops, shows up only alongside other changes."""
         difference = super().difference(olds, inputs)
         if difference.changes and container(inputs).get("sysctl") == {} and "sysctl" not in container(olds):
             difference.changes[SYSCTL] = Kind.ADD
@@ -110,11 +112,11 @@ class Service(DockerType):
 
     @override
     def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
-        """Creates the service and, if asked to, waits until it runs; one that does not is taken away again."""
+        """Creates the service and, if configured, waits until it converges; removes it again if it does not."""
         planned = SERVICE.plan(inputs, {})
         with self.provider.daemon().connect(call) as docker:
             identity = docker.send("POST", "/services/create", service_spec(planned))["ID"]
-            # Docker does not keep an empty map, and so the state does not either.
+            # Docker drops an empty map, and so does the state.
             if container(planned).get("sysctl") == {}:
                 del container(planned)["sysctl"]
             try:
@@ -123,13 +125,13 @@ class Service(DockerType):
                 remove_service(docker, call, identity, planned)
                 raise
             except PluginError as error:
-                # It is there, and would be in the way of the next attempt if nobody knew of it.
+                # The service exists: unrecorded, it would block the next attempt.
                 raise PartialStateError(str(error), identity, planned) from error
         return identity, planned
 
     @override
     def update(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> Properties:
-        """Updates the service and, if asked to, waits until all of it is new."""
+        """Updates the service and, if configured, waits until every task is up to date."""
         planned = SERVICE.plan(inputs, olds)
         with self.provider.daemon().connect(call) as docker:
             send_update(docker, identity, service_spec(planned))
@@ -145,11 +147,11 @@ class Service(DockerType):
 
     @override
     def read(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> ReadResult:
-        """Looks for the service by its id, then by its name."""
+        """Looks the service up by its id, then by its name."""
         with self.provider.daemon().connect(call) as docker:
-            for known in filter(None, (identity, olds.get("name"))):
+            for reference in filter(None, (identity, olds.get("name"))):
                 try:
-                    service = docker.get(f"/services/{known}")
+                    service = docker.get(f"/services/{reference}")
                 except NotFoundError:
                     continue
                 seen = SERVICE.from_api(service["Spec"])
@@ -164,11 +166,11 @@ class Service(DockerType):
 
 
 class ServiceConfig(DockerType):
-    """`docker:index/serviceConfig:ServiceConfig`. Nothing in it can be changed: every change makes a new one."""
+    """`docker:index/serviceConfig:ServiceConfig`. Configs are immutable: every change replaces them."""
 
     @override
     def rules(self, inputs: Properties) -> Iterator[Problem]:
-        """The data come in one of two forms."""
+        """The data is given in exactly one of two forms."""
         if (inputs.get("data") is None) == (inputs.get("dataRaw") is None):
             yield ("dataRaw",), "Set either 'dataRaw' or 'data' (base64)."
 
@@ -181,7 +183,7 @@ class ServiceConfig(DockerType):
 
     @override
     def update(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> Properties:
-        """Never comes to it, except after a failed create."""
+        """Happens only after a failed create."""
         return CONFIG.plan(inputs, olds)
 
     @override
@@ -203,7 +205,7 @@ class ServiceConfig(DockerType):
 
 
 class NotConvergedError(PluginError):
-    """A service did not run as planned in its time."""
+    """A service did not converge in time."""
 
 
 def container(properties: Properties) -> Properties:
@@ -214,12 +216,12 @@ def container(properties: Properties) -> Properties:
 
 
 def random_hex(seed: bytes) -> str:
-    """Returns seven digits, the same ones for the same seed."""
+    """Returns seven hex digits, the same for the same seed."""
     return (hashlib.sha256(seed).hexdigest() if seed else secrets.token_hex(4))[:7]
 
 
 def service_spec(planned: Properties) -> dict[str, Any]:
-    """Returns the API's form of a service."""
+    """Returns a service in the API's format."""
     spec: dict[str, Any] = SERVICE.to_api(planned)
     mode = spec.get("Mode", {})
     if "Global" in mode:
@@ -228,7 +230,7 @@ def service_spec(planned: Properties) -> dict[str, Any]:
 
 
 def send_update(docker: Connection, identity: str, spec: dict[str, Any]) -> None:
-    """Sends a service's new spec; tries again if another change came in between."""
+    """Sends a service's new spec; retries if another update came in between."""
     for attempt in range(1, UPDATE_ATTEMPTS + 1):
         version = docker.get(f"/services/{identity}")["Version"]["Index"]
         try:
@@ -240,11 +242,11 @@ def send_update(docker: Connection, identity: str, spec: dict[str, Any]) -> None
 
 
 def converge(docker: Connection, call: Call, identity: str, planned: Properties) -> None:
-    """Waits until every replica of a service runs its newest spec and the roll-out is over.
+    """Waits until every replica of a service runs its latest spec and the rollout is complete.
 
     Raises:
-        NotConvergedError: It took longer than the convergence time.
-        PluginError: Docker paused it or rolled it back.
+        NotConvergedError: It took longer than the convergence timeout.
+        PluginError: Docker paused the rollout or rolled it back.
     """
     settings = planned.get("convergeConfig")
     if settings is None:
@@ -259,12 +261,12 @@ def converge(docker: Connection, call: Call, identity: str, planned: Properties)
         if state in FAILED_UPDATES:
             raise PluginError(f"{FAILED_UPDATES[state]}: {status.get('Message', '')}")
         wanted = service["Spec"]["Mode"].get("Replicated", {}).get("Replicas", 0)
-        # An update's state is empty until Docker begins with it: only its newest tasks count.
+        # An update has no state until Docker begins it, so only tasks of the latest spec count.
         tasks = docker.get("/tasks", **{"service": [identity], "desired-state": ["running"], "_up-to-date": ["true"]})
         running = {task.get("Slot") for task in tasks if task["Status"]["State"] == "running"}
         if len(running) == wanted and state in ("", "completed"):
             return
-        if shown != (shown := f"{len(running)} of {wanted} replicas run"):
+        if shown != (shown := f"{len(running)} of {wanted} replicas are running"):
             call.engine.status(call.urn, shown)
         if time.monotonic() > deadline:
             raise NotConvergedError(f"Service with ID ({identity}) did not converge after {long_duration(limit)}")
@@ -272,26 +274,26 @@ def converge(docker: Connection, call: Call, identity: str, planned: Properties)
 
 
 def long_duration(length: int) -> str:
-    """Writes nanoseconds as Go does: `30s`, `3m0s`, `1h0m0s`."""
+    """Formats nanoseconds as Go does: `30s`, `3m0s`, `1h0m0s`."""
     seconds = length / UNITS["s"]
     hours, minutes = int(seconds // 3600), int(seconds // 60 % 60)
     return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{seconds % 60:g}s"
 
 
 def remove_service(docker: Connection, call: Call, identity: str, planned: Properties) -> None:
-    """Removes a service and waits, bounded, until its tasks have ended."""
+    """Removes a service and waits for its tasks to end, but not indefinitely."""
     try:
         tasks = docker.get("/tasks", service=[identity])
         docker.send("DELETE", f"/services/{identity}")
     except NotFoundError:
         return
-    left = [task["ID"] for task in tasks if task["Status"]["State"] not in ENDED_TASKS]
+    remaining = [task["ID"] for task in tasks if task["Status"]["State"] not in ENDED_TASKS]
     grace = (nanoseconds(container(planned).get("stopGracePeriod") or "0s") or 0) / UNITS["s"]
     deadline = min(time.monotonic() + grace + DELETE_SECONDS, call.deadline)
-    while left and time.monotonic() < deadline:
+    while remaining and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
-        tasks = docker.get("/tasks", id=left)
-        left = [task["ID"] for task in tasks if task["Status"]["State"] not in ENDED_TASKS]
+        tasks = docker.get("/tasks", id=remaining)
+        remaining = [task["ID"] for task in tasks if task["Status"]["State"] not in ENDED_TASKS]
 
 
 class DockerProvider(ResourceProvider):
@@ -307,7 +309,7 @@ class DockerProvider(ResourceProvider):
 
     @override
     def check_config(self, inputs: Properties) -> list[str]:
-        """Accepts a host behind ssh and ssh's own options."""
+        """Accepts an ssh host and ssh options only."""
         problems = [
             f"unknown provider setting '{key}': the bundled docker plugin knows host and sshOpts"
             for key in inputs
@@ -326,20 +328,20 @@ class DockerProvider(ResourceProvider):
         self._daemon = Daemon(host, tuple(options or ())) if isinstance(host, str) else None
 
     def daemon(self) -> Daemon:
-        """Returns the daemon that the settings name."""
+        """Returns the daemon named in the settings."""
         if self._daemon is None:
             raise PluginError("the docker provider has no 'host'")
         return self._daemon
 
 
 def ssh_options(value: Any) -> list[str] | None:
-    """Returns ssh's options, which come as JSON; None if they are no list of strings."""
+    """Returns ssh's options, which arrive as JSON; None if they are not a list of strings."""
     try:
         options = json.loads(value) if isinstance(value, str) else value or []
     except ValueError:
         return None
-    fine = isinstance(options, list) and all(isinstance(option, str) for option in options)
-    return options if fine else None
+    valid = isinstance(options, list) and all(isinstance(option, str) for option in options)
+    return options if valid else None
 
 
 def register(server: grpc.Server, engine: Engine, processes: Processes) -> None:

@@ -1,7 +1,7 @@
 """The inputs of the docker plugin's resources as tables: types, rules, defaults, and their names in the Docker API.
 
-One table serves all: it checks a program's inputs, plans what will be, finds what changes, writes the API's form of
-a resource and reads it back. What is in no table is refused.
+One table does it all: it validates a program's inputs, fills in defaults, finds changes, and converts a resource to and
+from the API's format. Inputs missing from the tables are rejected.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from provider import UNKNOWN, Kind, Properties, PropertyPath, Value, path_text
 
-# A path, what happens there, and whether that makes a new resource.
+# A path, the kind of change, and whether it replaces the resource.
 Change = tuple[PropertyPath, Kind.ValueType, bool]
 Problem = tuple[PropertyPath, str]
 
@@ -29,32 +29,32 @@ class Type(ABC):
 
     @abstractmethod
     def problems(self, value: Value, path: PropertyPath) -> Iterator[Problem]:
-        """Yields what is wrong with a known value."""
+        """Yields the problems of a known value."""
 
     @abstractmethod
     def changes(self, old: Value, new: Value, path: PropertyPath) -> Iterator[Change]:
-        """Yields what differs."""
+        """Yields the differences."""
 
     def plan(self, new: Value, old: Value) -> Value:
-        """Returns the new value with what was left out filled in."""
+        """Returns the new value with defaults filled in."""
         return new
 
     def to_api(self, value: Value) -> Any:
-        """Returns the API's form; None is not sent."""
+        """Returns the value in the API's format; None is not sent."""
         return value
 
     def same(self, old: Value, new: Value) -> bool:
-        """Says whether two values mean the same to Docker, which leaves out what is zero or empty."""
+        """Returns whether two values mean the same to Docker, which omits zero and empty ones."""
         return bool(meaning(self.to_api(old)) == meaning(None if new is None else self.to_api(new)))
 
     def from_api(self, value: Any) -> Value:
-        """Returns the property's form of an API's value."""
+        """Returns the property's value for an API value."""
         return value
 
 
 @dataclass(frozen=True)
 class Scalar(Type):
-    """A single value. One that is not set counts as empty, so that setting it is an update."""
+    """A single value. An unset one counts as empty, so setting it is an update."""
 
     python: type
     expected: str
@@ -85,7 +85,7 @@ class Scalar(Type):
 
 @dataclass(frozen=True)
 class Many(Type):
-    """A list, or a set: a list whose order means nothing."""
+    """A list, or a set: a list whose order does not matter."""
 
     item: Type
     ordered: bool = True
@@ -111,7 +111,7 @@ class Many(Type):
         if new is UNKNOWN:
             yield path, Kind.UPDATE, False
             return
-        # Of a set only those items count that the other side does not have.
+        # In a set, only items missing from the other side count.
         left = [i for i, item in enumerate(old) if self.ordered or item not in new]
         right = [i for i, item in enumerate(new) if self.ordered or item not in old]
         for i, k in zip_longest(left, right):
@@ -191,9 +191,9 @@ class Field:
     api: str = ""
     default: Value = None
     required: bool = False
-    kept: bool = False  # left out of the program, it stays as it was
-    replaces: bool = False  # a change makes a new resource
-    unset: Any = None  # what the API is told where it is left out
+    kept: bool = False  # omitted from the program, it keeps its old value
+    replaces: bool = False  # a change replaces the resource
+    unset: Any = None  # the API's value if it is omitted
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ class Block(Type):
 
     @override
     def plan(self, new: Value, old: Value) -> Properties:
-        """Fills in defaults, and what stays as it was."""
+        """Fills in defaults and kept values."""
         olds = old if isinstance(old, dict) else {}
         planned: Properties = {}
         for key, field in self.fields.items():
@@ -273,8 +273,8 @@ class Block(Type):
         """Returns the properties in the state, or a program's inputs, after a refresh.
 
         Args:
-            known: What the state or the program says.
-            seen: What Docker says. A value that means the same as the known one does not replace it.
+            known: The properties in the state or the program.
+            seen: The properties in Docker. A value equivalent to the known one does not replace it.
         """
         result = {key: value for key, value in known.items() if key.startswith("__")}
         for key, field in self.fields.items():
@@ -294,7 +294,7 @@ class Block(Type):
 
 
 def meaning(value: Any) -> Any:
-    """Returns an API's value without what is zero or empty."""
+    """Returns an API value without its zero and empty parts."""
     if isinstance(value, dict):
         return {key: rest for key, item in value.items() if (rest := meaning(item))}
     if isinstance(value, list):
@@ -303,7 +303,7 @@ def meaning(value: Any) -> Any:
 
 
 def same_items(left: list[Value], right: list[Value]) -> bool:
-    """Compares two lists without regard to their order."""
+    """Compares two lists regardless of order."""
     rest = list(right)
     for item in left:
         if item not in rest:
@@ -313,7 +313,7 @@ def same_items(left: list[Value], right: list[Value]) -> bool:
 
 
 def fits(pattern: str) -> Callable[[str], str | None]:
-    """Returns a rule: the text matches a pattern."""
+    """Returns a rule that requires text to match a pattern."""
 
     def fault(text: str) -> str | None:
         return None if re.search(pattern, text) else twice(f"'{text}' doesn't match the pattern '{pattern}'.")
@@ -322,12 +322,12 @@ def fits(pattern: str) -> Callable[[str], str | None]:
 
 
 def twice(sentence: str) -> str:
-    """Says it as the official plugin does: as the headline, and again as the detail."""
+    """Repeats a message as the official plugin does: as the headline and as the detail."""
     return f"{sentence} {sentence}"
 
 
 def nanoseconds(text: str) -> int | None:
-    """Returns the length of a duration such as `1m30s`; None if it is none."""
+    """Returns the length of a duration such as `1m30s`; None if it is invalid."""
     parts = re.findall(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)", text)
     if text == "0":
         return 0
@@ -337,7 +337,7 @@ def nanoseconds(text: str) -> int | None:
 
 
 def duration(length: int) -> str:
-    """Writes nanoseconds the short way: `500ms`, `1m30s`, `1h`."""
+    """Formats nanoseconds the short way: `500ms`, `1m30s`, `1h`."""
     if length % UNITS["s"]:
         unit = next(unit for unit in ("ms", "us", "ns") if length % UNITS[unit] == 0)
         return f"{length // UNITS[unit]}{unit}"
@@ -347,12 +347,12 @@ def duration(length: int) -> str:
 
 
 def duration_fault(text: str) -> str | None:
-    """Says what is wrong with a duration."""
+    """Returns the error in a duration, if any."""
     return None if nanoseconds(text) is not None else twice(f"'{text}' is not a valid duration.")
 
 
 def ratio_fault(text: str) -> str | None:
-    """Says what is wrong with a ratio."""
+    """Returns the error in a ratio, if any."""
     try:
         ratio = float(text)
     except ValueError:
@@ -361,27 +361,27 @@ def ratio_fault(text: str) -> str | None:
 
 
 def count_fault(number: int) -> str | None:
-    """Says what is wrong with a count."""
+    """Returns the error in a count, if any."""
     return None if number >= 0 else twice(f"'{number}' has to be equal or greater than 0.")
 
 
 def pairs(items: dict[str, str]) -> list[str]:
-    """Writes a map as `key=value` texts."""
+    """Converts a map to `key=value` strings."""
     return [f"{key}={value}" for key, value in items.items()]
 
 
-def unpaired(texts: list[str]) -> dict[str, str]:
-    """Reads `key=value` texts as a map."""
-    return {key: value for key, _, value in (text.partition("=") for text in texts)}
+def unpaired(items: list[str]) -> dict[str, str]:
+    """Converts `key=value` strings to a map."""
+    return {key: value for key, _, value in (item.partition("=") for item in items)}
 
 
-def one_of(*texts: str) -> Scalar:
-    """A text that is one of these."""
-    return Scalar(str, "a string", fits(f"^({'|'.join(texts)})$"))
+def one_of(*choices: str) -> Scalar:
+    """A string with a fixed set of values."""
+    return Scalar(str, "a string", fits(f"^({'|'.join(choices)})$"))
 
 
 def required(type_: Type, api: str) -> Field:
-    """A property that has to be there."""
+    """A required property."""
     return Field(type_, api, required=True)
 
 
@@ -391,7 +391,7 @@ NUMBER = Scalar(int, "a whole number")
 COUNT = Scalar(int, "a whole number", count_fault)
 DURATION = Scalar(str, "a string", duration_fault, nanoseconds, duration)
 RATIO = Scalar(str, "a string", ratio_fault, float, lambda number: f"{number:.1f}")
-# Docker says "global" with an empty group, and "not global" with none.
+# Docker represents "global" by an empty object, and "not global" by none.
 GLOBAL = Scalar(bool, "a boolean", write=lambda on: {} if on else None, parse=lambda _: True)
 TEXTS = Many(TEXT)
 TEXT_SET = Many(TEXT, ordered=False)
@@ -474,7 +474,7 @@ CONTAINER = {
     "readOnly": Field(FLAG, "ReadOnly"),
     "mounts": Field(Many(Block(MOUNT), ordered=False), "Mounts"),
     "stopSignal": Field(TEXT, "StopSignal"),
-    # Left out, it is no time at all: the official plugin sends 0, and the container is killed at once.
+    # Omitted, it means no grace period: the official plugin sends 0, and Docker kills the container at once.
     "stopGracePeriod": Field(DURATION, "StopGracePeriod", kept=True, unset=0),
     "healthcheck": Field(Block(HEALTHCHECK), "Healthcheck", kept=True),
     "hosts": Field(HOSTS, "Hosts", replaces=True),
@@ -487,7 +487,7 @@ CONTAINER = {
     "init": Field(FLAG, "Init"),
 }
 MEASURES = {"nanoCpus": Field(NUMBER, "NanoCPUs"), "memoryBytes": Field(NUMBER, "MemoryBytes")}
-# A restart policy's parts that are left out are sent as zeros, not as Docker's own defaults.
+# Omitted parts of a restart policy are sent as zeros, not as Docker's own defaults.
 RESTART = {
     "condition": Field(one_of("none", "on-failure", "any"), "Condition"),
     "delay": Field(DURATION, "Delay", unset=0),
@@ -559,6 +559,6 @@ CONFIG = Block(
 
 
 def sentence(name: str, problem: Problem) -> str:
-    """Writes a problem as the official plugin does, with the place of the value."""
+    """Formats a problem as the official plugin does, with the path of the value."""
     path, text = problem
     return f"{text} Examine values at '{path_text((name, *path))}'."

@@ -1,7 +1,7 @@
-"""The Python language host: runs the project's program with the interpreter that Pulumi.yaml names.
+"""The Python language host: runs the project's program with the interpreter named in Pulumi.yaml.
 
-The engine asks it to run the program once a preview or update. The program gets a process of its own
-(`program.py`), which talks to the engine itself.
+The engine has it run the program once per preview or update, in a separate process (`program.py`) that talks to the
+engine directly.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing_extensions import override
 from provider import Engine, PluginError, Processes, reported, serve
 
 VERSION = "3.256.0"
-# The program showed its error itself; the engine need not say more.
+# The program has already shown its error; the engine need not report another.
 ERROR_WAS_SHOWN = 32
-ASK_SECONDS = 30
-VERSION_QUESTION = "import sys; print(sys.version.split()[0])"
-PACKAGES_QUESTION = (
+QUERY_SECONDS = 30
+VERSION_QUERY = "import sys; print(sys.version.split()[0])"
+PACKAGES_QUERY = (
     "import importlib.metadata as m, json;"
     "print(json.dumps(sorted((d.metadata['Name'], d.version) for d in m.distributions())))"
 )
@@ -45,7 +45,7 @@ class Language(language_pb2_grpc.LanguageRuntimeServicer):
     def GetRequiredPackages(
         self, request: language_pb2.GetRequiredPackagesRequest, context: grpc.ServicerContext
     ) -> language_pb2.GetRequiredPackagesResponse:
-        # None: the program's resources name the plugins they need, and both are installed.
+        # None: the program's resources name their plugins, and both are installed.
         return language_pb2.GetRequiredPackagesResponse()
 
     @override
@@ -70,21 +70,21 @@ class Language(language_pb2_grpc.LanguageRuntimeServicer):
     def InstallDependencies(
         self, request: language_pb2.InstallDependenciesRequest, context: grpc.ServicerContext
     ) -> Iterator[language_pb2.InstallDependenciesResponse]:
-        message = "this language host installs nothing: the project's own set-up makes the environment"
+        message = "this language host installs nothing; to create the environment, run: tools/setup engine"
         context.abort(grpc.StatusCode.UNIMPLEMENTED, message)
 
     @override
     def About(self, request: language_pb2.AboutRequest, context: grpc.ServicerContext) -> language_pb2.AboutResponse:
         with reported(context):
             python = interpreter(request.info)
-            return language_pb2.AboutResponse(executable=str(python), version=ask(python, VERSION_QUESTION).strip())
+            return language_pb2.AboutResponse(executable=str(python), version=query(python, VERSION_QUERY).strip())
 
     @override
     def GetProgramDependencies(
         self, request: language_pb2.GetProgramDependenciesRequest, context: grpc.ServicerContext
     ) -> language_pb2.GetProgramDependenciesResponse:
         with reported(context):
-            packages = json.loads(ask(interpreter(request.info), PACKAGES_QUESTION))
+            packages = json.loads(query(interpreter(request.info), PACKAGES_QUERY))
             dependencies = [language_pb2.DependencyInfo(name=name, version=version) for name, version in packages]
             return language_pb2.GetProgramDependenciesResponse(dependencies=dependencies)
 
@@ -137,30 +137,30 @@ def interpreter(info: language_pb2.ProgramInfo) -> Path:
     """Returns the Python of the project's `runtime.options.virtualenv`.
 
     Raises:
-        PluginError: The option is missing, or there is no Python there.
+        PluginError: The option is missing, or names a folder without Python.
     """
     folder = dict(info.options.items()).get("virtualenv")
     if not folder:
-        raise PluginError("Pulumi.yaml has no 'runtime.options.virtualenv': this language host needs it")
+        raise PluginError("Pulumi.yaml lacks 'runtime.options.virtualenv', which this language host requires")
     python = Path(info.root_directory, str(folder), "bin", "python")
     if not python.is_file():
-        raise PluginError(f"there is no '{python}', which Pulumi.yaml's 'runtime.options.virtualenv' asks for")
+        raise PluginError(
+            f"'{python}', set by 'runtime.options.virtualenv' in Pulumi.yaml, does not exist; run: tools/setup engine"
+        )
     return python
 
 
-def ask(python: Path, question: str) -> str:
-    """Returns what an interpreter prints when it runs a line of Python.
+def query(python: Path, code: str) -> str:
+    """Returns the output of a line of Python.
 
     Raises:
-        PluginError: It does not work.
+        PluginError: The interpreter does not work.
     """
     try:
-        answer = subprocess.run(
-            [python, "-c", question], capture_output=True, text=True, timeout=ASK_SECONDS, check=True
-        )
+        result = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=QUERY_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         raise PluginError(f"'{python}' does not work: {error}") from error
-    return answer.stdout
+    return result.stdout
 
 
 def register(server: grpc.Server, engine: Engine, processes: Processes) -> None:

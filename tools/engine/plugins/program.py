@@ -1,7 +1,7 @@
 """Runs a Pulumi program: the child process of the language host, under the project's own interpreter.
 
-Arguments: the settings as JSON, the program (a folder or file), and the program's own arguments. The configuration
-comes in PULUMI_CONFIG and PULUMI_CONFIG_SECRET_KEYS. Exit status 32: the error was shown already.
+Arguments: the settings as JSON, the program (a folder or file), and the program's own arguments. The configuration is
+in PULUMI_CONFIG and PULUMI_CONFIG_SECRET_KEYS. Exit status 32: the error has already been shown.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ try:
     import pulumi
     import pulumi.runtime
 except ImportError as error:
-    sys.exit(f"The Pulumi SDK is not installed in '{sys.prefix}' ({error}): run the project's set-up again.")
+    sys.exit(f"the Pulumi SDK can't be imported from '{sys.prefix}': {error}; to reinstall it, run: tools/setup engine")
 
 ERROR_WAS_SHOWN = 32
 THREADS_PER_OPERATION = 4
 PARENT_POLL_SECONDS = 0.2
 
 
-def end_with(parent: int) -> None:
-    """Ends this process when its language host is gone: a killed one ends nobody."""
+def exit_with(parent: int) -> None:
+    """Exits when the language host is gone: if killed, it can't stop this process itself."""
     while os.getppid() == parent:
         time.sleep(PARENT_POLL_SECONDS)
     os._exit(1)
@@ -39,11 +39,11 @@ def end_with(parent: int) -> None:
 
 def main(settings_json: str, program: str) -> int:
     """Runs the program against the engine and returns the exit status."""
-    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=exit_with, args=(os.getppid(),), daemon=True).start()
     settings = pulumi.runtime.Settings(**json.loads(settings_json))
     pulumi.runtime.set_all_config(pulumi.runtime.get_config_env(), pulumi.runtime.get_config_secret_keys_env())
     pulumi.runtime.configure(settings)
-    # A program that fails leaves futures that nobody waits for; asyncio's complaints about them explain nothing.
+    # A failing program leaves futures that are never awaited; asyncio's warnings about them explain nothing.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -55,7 +55,7 @@ def main(settings_json: str, program: str) -> int:
         pulumi.log.error(str(error))
         return 1
     except Exception as error:
-        pulumi.log.error(f"Program failed with an unhandled exception:\n{users_part(error, program)}")
+        pulumi.log.error(f"Program failed with an unhandled exception:\n{program_traceback(error, program)}")
         return ERROR_WAS_SHOWN
     finally:
         executor.shutdown()
@@ -71,8 +71,8 @@ def run(program: str) -> None:
     runpy.run_path(program, run_name="__main__")
 
 
-def users_part(error: Exception, program: str) -> str:
-    """Returns the traceback from the program's own first line on; the whole if it never got there."""
+def program_traceback(error: Exception, program: str) -> str:
+    """Returns the traceback from the program's first line on, or all of it if the program was never reached."""
     path = Path(program).resolve()
     entry = path / "__main__.py" if path.is_dir() else path
     trace: TracebackType | None = error.__traceback__

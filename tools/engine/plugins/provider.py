@@ -1,8 +1,8 @@
-"""What both resource plugins share: the server, the engine's property format, and the processes they start.
+"""Shared by both resource plugins: the server, the engine's property format, and child processes.
 
-A plugin is a gRPC server in a process of its own. The engine starts it with its own address as last argument, reads
-the port from the first line of its standard output, and talks to it until it says Cancel. A resource type here is a
-`ResourceType`: plain Python values in, plain Python values out; `ResourceProvider` does the rest.
+A plugin is a gRPC server in its own process. The engine starts it with the engine's address as the last argument, reads
+the port from the first line of its standard output, and sends requests until it sends Cancel. Each resource type is a
+`ResourceType` that takes and returns plain Python values; `ResourceProvider` does the rest.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from pulumi.runtime.proto import (
 )
 from typing_extensions import override
 
-# More than any parallelism in use: a Cancel must find a free thread while every other one waits for its Command.
+# More than any parallelism in use: Cancel needs a free thread while every other one waits for its Command.
 WORKERS = 1024
 MESSAGE_BYTES = 400 * 1024 * 1024
 PARENT_POLL_SECONDS = 0.2
-# The engine kills a plugin five seconds after its interrupt; what the plugin started must be gone before that.
+# The engine kills a plugin five seconds after interrupting it; the plugin's children must have exited by then.
 END_SECONDS = 2.0
 END_POLL_SECONDS = 0.05
 
@@ -48,7 +48,7 @@ GRPC_OPTIONS = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_s
 Value = Any
 Properties = dict[str, Value]
 PropertyPath = tuple[str | int, ...]
-# An id (nothing if the resource is gone), outputs and inputs.
+# An id (empty if the resource is gone), outputs and inputs.
 ReadResult = tuple[str, Properties, Properties]
 
 SIGNATURE = "4dabf18193072939515e22adb298388d"
@@ -60,7 +60,7 @@ WITH_REPLACE = {Kind.ADD: Kind.ADD_REPLACE, Kind.DELETE: Kind.DELETE_REPLACE, Ki
 
 
 class Unknown:
-    """A value that only exists once something else was made: previews hold it, real operations never do."""
+    """A value known only once another resource exists: it occurs in previews, never in real operations."""
 
     def __repr__(self) -> str:
         return "output<unknown>"
@@ -70,11 +70,11 @@ UNKNOWN = Unknown()
 
 
 class PluginError(Exception):
-    """An operation that failed; its text is what the user reads."""
+    """A failed operation; its text is shown to the user."""
 
 
 class PartialStateError(PluginError):
-    """An operation that failed after it changed the resource: the engine is to remember the new state."""
+    """An operation that failed after changing the resource: the engine must record the new state."""
 
     def __init__(self, message: str, identity: str, outputs: Properties) -> None:
         super().__init__(message)
@@ -83,7 +83,7 @@ class PartialStateError(PluginError):
 
 
 def decode(struct: struct_pb2.Struct) -> tuple[Properties, frozenset[PropertyPath]]:
-    """Turns the engine's format into plain values, and the paths at which they were secret."""
+    """Converts the engine's format to plain values, and the paths of the secret ones."""
     secrets: set[PropertyPath] = set()
 
     def plain(value: struct_pb2.Value, path: PropertyPath) -> Value:
@@ -103,7 +103,7 @@ def decode(struct: struct_pb2.Struct) -> tuple[Properties, frozenset[PropertyPat
         if SIGNATURE not in fields:
             return {key: plain(item, (*path, key)) for key, item in fields.items()}
         if fields[SIGNATURE].string_value != SECRET_SIGNATURE:
-            raise PluginError(f"'{path_text(path)}' is an asset, an archive or a resource: not supported here")
+            raise PluginError(f"'{path_text(path)}' is an asset, an archive or a resource, which is not supported")
         secrets.add(path)
         return plain(fields["value"], path)
 
@@ -111,7 +111,7 @@ def decode(struct: struct_pb2.Struct) -> tuple[Properties, frozenset[PropertyPat
 
 
 def encode(properties: Mapping[str, Value], secrets: frozenset[PropertyPath] = frozenset()) -> struct_pb2.Struct:
-    """Turns plain values into the engine's format; what stands at a path in `secrets` is marked secret again."""
+    """Converts plain values to the engine's format; those at the paths in `secrets` are marked secret again."""
 
     def wire(value: Value, path: PropertyPath) -> Value:
         if value is UNKNOWN:
@@ -164,14 +164,14 @@ def differences(old: Value, new: Value, path: PropertyPath = ()) -> Iterator[tup
 
 @dataclass
 class Difference:
-    """What a change of inputs would do to a resource."""
+    """The effect of changed inputs on a resource."""
 
     changes: dict[PropertyPath, Kind.ValueType] = field(default_factory=dict)
     replaces: frozenset[PropertyPath] = frozenset()
     delete_first: bool = False
 
     def response(self) -> provider_pb2.DiffResponse:
-        """Returns the engine's form of it."""
+        """Returns it in the engine's format."""
         response = provider_pb2.DiffResponse(
             changes=provider_pb2.DiffResponse.DIFF_SOME if self.changes else provider_pb2.DiffResponse.DIFF_NONE,
             diffs=sorted({str(path[0]) for path in self.changes}),
@@ -185,18 +185,18 @@ class Difference:
 
 
 class Engine:
-    """The engine that started this plugin, by its own address: what the plugin has to say goes there."""
+    """The engine that started this plugin; receives the plugin's log messages."""
 
     def __init__(self, address: str) -> None:
         self.address = address
         self._stub = engine_pb2_grpc.EngineStub(grpc.insecure_channel(address, options=GRPC_OPTIONS))
 
     def status(self, urn: str, message: str) -> None:
-        """Shows a line beside the resource for as long as it is being worked on."""
+        """Shows a line next to the resource while its operation runs."""
         self._log(urn, message, engine_pb2.INFO, ephemeral=True)
 
     def error(self, urn: str, message: str) -> None:
-        """Shows a line among the errors of the run."""
+        """Adds a line to the errors of the run."""
         self._log(urn, message, engine_pb2.ERROR, ephemeral=False)
 
     def _log(self, urn: str, message: str, severity: engine_pb2.LogSeverity.ValueType, ephemeral: bool) -> None:
@@ -204,15 +204,15 @@ class Engine:
         try:
             self._stub.Log(request, timeout=10)
         except grpc.RpcError as error:
-            # Losing a line is no reason to lose the operation; the plugin's own output is kept by the engine.
-            print(f"the engine did not take a log line: {error}", file=sys.stderr, flush=True)
+            # A lost line must not fail the operation; the engine keeps the plugin's own output.
+            print(f"the engine did not accept a log line: {error}", file=sys.stderr, flush=True)
 
 
 class Processes:
-    """What this plugin has started and still waits for; all of it ends with the plugin.
+    """The plugin's running children; they all end with the plugin.
 
-    Each process leads a session of its own, which all its descendants share, whatever process groups they make
-    (`timeout` makes one). A daemon that leaves the session (`setsid`) is meant to stay, and stays.
+    Each child leads its own session, which its descendants share even if they create process groups (as `timeout`
+    does). A daemon that leaves the session (`setsid`) is meant to stay, and does.
     """
 
     def __init__(self) -> None:
@@ -224,22 +224,22 @@ class Processes:
         """Starts a program; `options` are those of `subprocess.Popen`.
 
         Raises:
-            PluginError: The run was cancelled already.
+            PluginError: The run was cancelled.
         """
         with self._lock:
             if self._closed:
-                raise PluginError("the run was cancelled before this could start")
+                raise PluginError("the run was cancelled before this process could start")
             process = subprocess.Popen(arguments, start_new_session=True, **options)
             self._sessions.add(process.pid)
             return process
 
     def done(self, process: subprocess.Popen[bytes]) -> None:
-        """Forgets a process that ended: what it left running on purpose is not this plugin's."""
+        """Forgets a process that ended; whatever it deliberately left running is not this plugin's."""
         with self._lock:
             self._sessions.discard(process.pid)
 
     def end_all(self) -> None:
-        """Asks everything to end, kills what is left after two seconds, and lets nothing start any more."""
+        """Terminates all children, kills the remaining ones after two seconds, and lets none start afterwards."""
         with self._lock:
             self._closed = True
             sessions = set(self._sessions)
@@ -248,11 +248,11 @@ class Processes:
 
 
 def end_sessions(sessions: set[int], signum: signal.Signals, seconds: float) -> bool:
-    """Signals each process of some sessions once, and says whether all of them ended in time."""
+    """Signals each process of the sessions once; returns whether all of them ended in time."""
     signalled: set[int] = set()
     deadline = time.monotonic() + seconds
     while members := session_members(sessions):
-        # Its leader first: a shell that outlives its child tells of the child's end, not of its own.
+        # The leader first: a shell that outlives its child would report the child's end, not its own.
         for pid in sorted(members - signalled, key=lambda pid: pid not in sessions):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signum)
@@ -264,10 +264,10 @@ def end_sessions(sessions: set[int], signum: signal.Signals, seconds: float) -> 
 
 
 def session_members(sessions: set[int]) -> set[int]:
-    """Returns the living processes of some sessions."""
+    """Returns the live processes of the sessions."""
     members = set()
     for entry in Path("/proc").glob("[0-9]*/stat") if sessions else ():
-        # A process may end while it is looked at.
+        # A process may end while its entry is read.
         with contextlib.suppress(OSError):
             state, _, _, session, *_ = entry.read_text(errors="replace").rpartition(")")[2].split()
             if int(session) in sessions and state not in "ZX":
@@ -277,7 +277,7 @@ def session_members(sessions: set[int]) -> set[int]:
 
 @dataclass(frozen=True)
 class Call:
-    """One operation on one resource: what it is for, and what it may take."""
+    """One operation on one resource, with its time limits."""
 
     urn: str
     engine: Engine
@@ -287,7 +287,7 @@ class Call:
 
     @property
     def name(self) -> str:
-        """The name the program gave to the resource."""
+        """The name of the resource in the program."""
         return self.urn.split("::")[-1]
 
 
@@ -296,10 +296,10 @@ class ResourceType(ABC):
 
     @abstractmethod
     def check(self, name: str, inputs: Properties, olds: Properties, seed: bytes) -> tuple[Properties, list[str]]:
-        """Returns the inputs with what was left out filled in, and what is wrong with them.
+        """Returns the inputs with defaults filled in, and the errors in them.
 
-        `olds` are the inputs in the state, empty for a new resource; `seed` is the engine's randomness for names,
-        the same in preview and update.
+        `olds` are the inputs in the state, empty for a new resource; `seed` is the engine's random seed for names, the
+        same in preview and update.
         """
 
     @abstractmethod
@@ -308,29 +308,29 @@ class ResourceType(ABC):
 
     @abstractmethod
     def preview(self, name: str, olds: Properties, inputs: Properties) -> tuple[str, Properties]:
-        """Returns the id (or nothing) and the outputs that a create or update would give, as far as they are known."""
+        """Returns the id (or an empty one) and the outputs of a create or update, as far as they are known."""
 
     @abstractmethod
     def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
-        """Makes the resource and returns its id and outputs."""
+        """Creates the resource and returns its id and outputs."""
 
     @abstractmethod
     def update(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> Properties:
-        """Changes the resource and returns its outputs."""
+        """Updates the resource and returns its outputs."""
 
     @abstractmethod
     def read(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> ReadResult:
-        """Returns what the resource is now: its id (nothing if it is gone), outputs and inputs."""
+        """Returns the resource as it is now: its id (empty if it is gone), outputs and inputs."""
 
     @abstractmethod
     def delete(self, call: Call, identity: str, olds: Properties) -> None:
-        """Takes the resource away; one that is gone already is fine."""
+        """Deletes the resource; one that is already gone is no error."""
 
 
 class ResourceProvider(provider_pb2_grpc.ResourceProviderServicer):
-    """The engine's side of a plugin: it speaks the protocol and hands plain values to the resource types.
+    """The engine-facing side of a plugin: speaks the protocol and passes plain values to the resource types.
 
-    `types` are the resource types by their tokens, `version` that of the official plugin which this one stands for.
+    `types` maps tokens to resource types; `version` is that of the official plugin this one replaces.
     """
 
     def __init__(self, version: str, types: Mapping[str, ResourceType], engine: Engine, processes: Processes) -> None:
@@ -340,15 +340,15 @@ class ResourceProvider(provider_pb2_grpc.ResourceProviderServicer):
         self.processes = processes
 
     def check_config(self, inputs: Properties) -> list[str]:
-        """Returns what is wrong with the provider's own settings."""
+        """Returns the errors in the provider's own settings."""
         return [
-            f"unknown provider setting '{key}': this plugin has none"
+            f"unknown provider setting '{key}': this plugin has no settings"
             for key in inputs
             if key not in {"version", "pluginDownloadURL"} and not key.startswith("__")
         ]
 
     def configure(self, inputs: Properties) -> None:
-        """Takes the provider's settings; connects to nothing."""
+        """Stores the provider's settings; connects to nothing."""
 
     @override
     def Handshake(
@@ -371,7 +371,7 @@ class ResourceProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     @override
     def DiffConfig(self, request: provider_pb2.DiffRequest, context: grpc.ServicerContext) -> provider_pb2.DiffResponse:
-        # A change of the settings never replaces what the provider holds.
+        # Changed settings never replace the provider's resources.
         with reported(context):
             return Difference(dict(differences(decode(request.olds)[0], decode(request.news)[0]))).response()
 
@@ -413,7 +413,7 @@ class ResourceProvider(provider_pb2_grpc.ResourceProviderServicer):
     def Update(self, request: provider_pb2.UpdateRequest, context: grpc.ServicerContext) -> provider_pb2.UpdateResponse:
         inputs, new_secrets = decode(request.news)
         olds, old_secrets = decode(request.olds)
-        # An old value that stays is as secret as it was.
+        # An old value that stays also stays secret.
         secrets = new_secrets | old_secrets
         with reported(context, secrets):
             kind, call = self._type(request.urn), self._call(request)
@@ -445,7 +445,7 @@ class ResourceProvider(provider_pb2_grpc.ResourceProviderServicer):
     @override
     def Invoke(self, request: provider_pb2.InvokeRequest, context: grpc.ServicerContext) -> provider_pb2.InvokeResponse:
         with reported(context):
-            raise PluginError(f"this plugin has no function '{request.tok}': it only has resources")
+            raise PluginError(f"this plugin has no function '{request.tok}': it provides only resources")
 
     @override
     def Cancel(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> empty_pb2.Empty:
@@ -465,7 +465,7 @@ class ResourceProvider(provider_pb2_grpc.ResourceProviderServicer):
 
 @contextlib.contextmanager
 def reported(context: grpc.ServicerContext, secrets: frozenset[PropertyPath] = frozenset()) -> Iterator[None]:
-    """Turns a failure inside the block into the engine's form of an error; a partial state may hold secrets."""
+    """Reports a failure inside the block in the engine's error format; `secrets` are those of a partial state."""
     try:
         yield
     except PartialStateError as failure:
@@ -481,7 +481,7 @@ def reported(context: grpc.ServicerContext, secrets: frozenset[PropertyPath] = f
 
 
 def serve(register: Callable[[grpc.Server, Engine, Processes], None]) -> NoReturn:
-    """Runs a plugin until the engine stops it, or is gone itself; then ends what the plugin started."""
+    """Runs a plugin until the engine stops it or disappears; then ends the plugin's children."""
     parent, stopped = os.getppid(), threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, lambda *_: stopped.set())
@@ -497,5 +497,5 @@ def serve(register: Callable[[grpc.Server, Engine, Processes], None]) -> NoRetur
     server.stop(grace=None)
     sys.stdout.flush()
     sys.stderr.flush()
-    # Threads that wait for an answer which never comes must not keep a plugin without an engine alive.
+    # Threads waiting for an answer that never comes must not keep the plugin alive.
     os._exit(0)

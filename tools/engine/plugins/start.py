@@ -1,7 +1,7 @@
 """Starts a plugin: start.py NAME ARGUMENT….
 
-A plugin needs the gRPC stubs of the Pulumi SDK and nothing else of it. The import of the whole SDK takes longer than
-all else that a plugin does before its first answer, and the engine waits for three of them one after another.
+A plugin needs only the gRPC stubs of the Pulumi SDK. Importing the whole SDK would take longer than the rest of a
+plugin's start, and the engine starts three plugins one after another.
 """
 
 import importlib.util
@@ -11,14 +11,14 @@ from pathlib import Path
 from types import ModuleType
 
 MODULES = {"docker": "docker_plugin"}
-"""Plugins whose module has another name: `docker` is the Docker SDK's."""
+"""Plugins whose module is named differently: `docker` is the Docker SDK."""
 
 
 def main() -> None:
-    """Makes the stubs importable without what stands around them, and runs the plugin."""
-    found = importlib.util.find_spec("pulumi")
-    if found and found.submodule_search_locations:
-        folder = Path(found.submodule_search_locations[0])
+    """Makes the stubs importable without the rest of the SDK, and runs the plugin."""
+    spec = importlib.util.find_spec("pulumi")
+    if spec and spec.submodule_search_locations:
+        folder = Path(spec.submodule_search_locations[0])
         for name in ("pulumi", "pulumi.runtime", "pulumi.runtime.proto"):
             package = ModuleType(name)
             package.__path__ = [str(folder.joinpath(*name.split(".")[1:]))]
