@@ -1,4 +1,4 @@
-"""What the contract's tests share: the engine that is on PATH, and stages to copy."""
+"""Fixtures of the contract tests: the engine on PATH, and stages to copy."""
 
 import shlex
 import shutil
@@ -14,34 +14,34 @@ from tests.contract.replay import NewStage, Stage
 
 @pytest.fixture(scope="session")
 def engine() -> str:
-    """The path of `pulumi`; whose plugins it finds is the caller's choice."""
+    """The path of `pulumi`; the caller chooses which plugins it finds."""
     path = shutil.which("pulumi")
-    assert path, "pulumi is not on PATH: run the tests by `make check`"
+    assert path, "pulumi is not on PATH; run: make check"
     return path
 
 
 @pytest.fixture(scope="session")
 def command_stage(engine: str, tmp_path_factory: pytest.TempPathFactory) -> NewStage:
-    """Makes a stage for Commands, by a name that no other test uses."""
+    """Creates a stage for Commands, given a unique name."""
     return copies("command", tmp_path_factory.mktemp("command"), None)
 
 
 @pytest.fixture(scope="session")
 def bundled_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A PULUMI_HOME with the bundled plugins as they are in this tree."""
+    """A PULUMI_HOME with the bundled plugins of this tree."""
     home = tmp_path_factory.mktemp("home")
     for name, version in VERSIONS.items():
         launcher = home / "plugins" / f"resource-{name}-v{version}" / f"pulumi-resource-{name}"
         launcher.parent.mkdir(parents=True)
-        words = shlex.join([sys.executable, "-E", "-s", str(PLUGINS / "start.py"), name])
-        launcher.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+        command = shlex.join([sys.executable, "-E", "-s", str(PLUGINS / "start.py"), name])
+        launcher.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         launcher.chmod(0o755)
     return home
 
 
 @pytest.fixture(scope="session")
 def bundled_stage(engine: str, bundled_home: Path, tmp_path_factory: pytest.TempPathFactory) -> NewStage:
-    """Makes a stage for any resources, with the bundled plugins as they are in this tree."""
+    """Creates a stage for any resources, with the bundled plugins of this tree."""
     return copies("raw", tmp_path_factory.mktemp("bundled"), bundled_home)
 
 
@@ -60,6 +60,6 @@ def docker_plugin() -> Iterator[Plugin]:
 
 
 def copies(program: str, folder: Path, home: Path | None) -> NewStage:
-    """Returns a maker of stages: each is a copy of one that is made now."""
+    """Returns a function that creates stages as copies of one template."""
     template = Stage(folder / "template", program, home).prepare()
     return lambda name: template.copy(folder / name)

@@ -1,7 +1,7 @@
-"""Stands for `ssh HOST docker system dial-stdio`: a Docker daemon that says what a test told it to.
+"""Stand-in for `ssh HOST docker system dial-stdio`: a Docker daemon with scripted answers.
 
 FAKE_DOCKER is a folder. `answers.json` maps `METHOD /path` to a list of [status, body]; each request takes the next
-one, and the last one stays. `arguments.json` gets the command line, `requests.jsonl` each request.
+one, and the last one repeats. The command line is written to `arguments.json`, requests to `requests.jsonl`.
 """
 
 import io
@@ -29,7 +29,7 @@ class Daemon(BaseHTTPRequestHandler):
         self.handle()
 
     def answer(self) -> None:
-        """Notes a request and gives its next answer."""
+        """Records a request and sends its next answer."""
         url = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         request = {"is": f"{self.command} {url.path}", "query": parse_qs(url.query), "body": json.loads(body or "null")}
@@ -44,10 +44,10 @@ class Daemon(BaseHTTPRequestHandler):
         self.wfile.write(text)
         self.wfile.flush()
 
-    do_GET = do_POST = do_DELETE = answer  # noqa: N815 - the names that http.server looks for
+    do_GET = do_POST = do_DELETE = answer  # noqa: N815 - names that http.server looks up
 
     def log_message(self, *_: Any) -> None:
-        """Says nothing: what is on the standard error is shown as ssh's own."""
+        """Logs nothing: standard error would be taken for ssh's."""
 
 
 if __name__ == "__main__":

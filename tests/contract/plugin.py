@@ -1,4 +1,4 @@
-"""Talks to a bundled plugin as the engine does, but without an engine."""
+"""A client that talks to a bundled plugin as the engine does."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 PLUGINS = Path(__file__).parents[2] / "tools" / "engine" / "plugins"
 VERSIONS = {"command": "1.2.1", "docker": "5.2.0"}
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
-# An engine that nobody listens for: its log lines are lost.
+# An address without an engine: log lines are lost.
 NO_ENGINE = "127.0.0.1:1"
 END_SECONDS = 10
 
@@ -30,7 +30,7 @@ class Plugin:
     @classmethod
     @contextmanager
     def running(cls, name: str, environment: Mapping[str, str] | None = None) -> Iterator["Plugin"]:
-        """Starts a plugin and ends it afterwards."""
+        """Runs a plugin for the duration of the block."""
         arguments = [sys.executable, "-E", "-s", str(PLUGINS / "start.py"), name, NO_ENGINE]
         with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment or os.environ, text=True) as process:
             try:
@@ -45,48 +45,48 @@ class Plugin:
                 assert process.wait(END_SECONDS) == 0
 
     def check_settings(self, settings: Mapping[str, Any]) -> list[str]:
-        """Returns what the plugin refuses in a provider's settings."""
+        """Returns the plugin's errors for a provider's settings."""
         request = provider_pb2.CheckRequest(urn=urn("pulumi:providers:any"), news=struct(settings))
         return [failure.reason for failure in self.stub.CheckConfig(request).failures]
 
     def configure(self, settings: Mapping[str, Any]) -> None:
-        """Gives the plugin its provider's settings."""
+        """Sends the provider's settings to the plugin."""
         self.stub.Configure(provider_pb2.ConfigureRequest(args=struct(settings)))
 
     def check(self, token: str, inputs: Mapping[str, Any]) -> list[str]:
-        """Returns what the plugin refuses in a resource's inputs."""
+        """Returns the plugin's errors for a resource's inputs."""
         request = provider_pb2.CheckRequest(urn=urn(token), news=struct(inputs))
         return [failure.reason for failure in self.stub.Check(request).failures]
 
     def diff(self, token: str, olds: Mapping[str, Any], news: Mapping[str, Any]) -> dict[str, str]:
-        """Returns the changed paths and what happens there."""
+        """Returns the kind of change by changed path."""
         response = self.stub.Diff(provider_pb2.DiffRequest(urn=urn(token), olds=struct(olds), news=struct(news)))
         kinds = provider_pb2.PropertyDiff.Kind
         return {path: kinds.Name(change.kind) for path, change in response.detailedDiff.items()}
 
     def preview(self, token: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the outputs that a create would give."""
+        """Returns the outputs that a create would return."""
         request = provider_pb2.CreateRequest(urn=urn(token), properties=struct(inputs), preview=True)
         return plain(self.stub.Create(request).properties)
 
     def create(self, token: str, inputs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Makes a resource; returns its id and outputs."""
+        """Creates a resource; returns its id and outputs."""
         response = self.stub.Create(provider_pb2.CreateRequest(urn=urn(token), properties=struct(inputs)))
         return response.id, plain(response.properties)
 
     def update(self, token: str, identity: str, olds: Mapping[str, Any], news: Mapping[str, Any]) -> dict[str, Any]:
-        """Changes a resource; returns its outputs."""
+        """Updates a resource; returns its outputs."""
         request = provider_pb2.UpdateRequest(urn=urn(token), id=identity, olds=struct(olds), news=struct(news))
         return plain(self.stub.Update(request).properties)
 
     def read(self, token: str, identity: str, olds: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Looks at a resource; returns its id, empty if it is gone, and its outputs."""
+        """Reads a resource; returns its id, empty if it is gone, and its outputs."""
         request = provider_pb2.ReadRequest(urn=urn(token), id=identity, properties=struct(olds), inputs=struct(olds))
         response = self.stub.Read(request)
         return response.id, plain(response.properties)
 
     def delete(self, token: str, identity: str, olds: Mapping[str, Any]) -> None:
-        """Takes a resource away."""
+        """Deletes a resource."""
         self.stub.Delete(provider_pb2.DeleteRequest(urn=urn(token), id=identity, properties=struct(olds)))
 
 
@@ -96,11 +96,11 @@ def urn(token: str) -> str:
 
 
 def struct(values: Mapping[str, Any]) -> struct_pb2.Struct:
-    """Returns the engine's form of plain values."""
+    """Converts plain values to the engine's format."""
     return json_format.ParseDict(dict(values), struct_pb2.Struct())
 
 
 def plain(values: struct_pb2.Struct) -> dict[str, Any]:
-    """Returns plain values; numbers are floats."""
+    """Converts the engine's format to plain values; numbers become floats."""
     result: dict[str, Any] = json_format.MessageToDict(values)
     return result

@@ -1,8 +1,8 @@
-"""Replays what the official plugins did, against the plugins that `pulumi` finds now.
+"""Replays recordings of the official plugins against the plugins that `pulumi` finds now.
 
-`command.json` and `docker.json` are recordings: programs, operations, and what the engine planned, did and refused.
-Steps are compared as a set, for the engine's order of independent resources varies; of errors the first line of the
-first one, for the rest holds ids. `$W` in a recording is a scratch folder.
+`command.json` and `docker.json` are recordings: programs, operations, and what the engine planned, did and rejected.
+Steps are compared as a set, since the engine's order of independent resources varies; of the errors, only the first
+line of the first one, since the rest contains ids. `$W` in a recording is a scratch folder.
 """
 
 import copy
@@ -21,19 +21,19 @@ HERE = Path(__file__).parent
 STACK = "contract"
 OPERATION_SECONDS = 300
 
-# What the engine's events are called here, and what operations they matter for.
+# The names of the engine's events in a recording.
 EVENTS = {"resourcePreEvent": "planned", "resOutputsEvent": "done", "resOpFailedEvent": "failed"}
 WATCHED_TYPES = re.compile("Command|docker:index")
 COLOURS = re.compile(r"\x1b\[[0-9;]*m|<\{%[^%]*%\}>")
-# Set by whoever runs the tests, for stacks of their own.
-OTHERS_SETTINGS = ("PULUMI_STACK", "PULUMI_CONFIG_PASSPHRASE_FILE")
+# The caller may have set these for other stacks.
+CALLERS_SETTINGS = ("PULUMI_STACK", "PULUMI_CONFIG_PASSPHRASE_FILE")
 
 Step = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an operation did."""
+    """The result of an operation."""
 
     exit: int
     steps: list[Step]
@@ -42,15 +42,15 @@ class Outcome:
 
     @classmethod
     def recorded(cls, data: Mapping[str, Any]) -> "Outcome":
-        """Reads a recorded one."""
+        """Reads a recorded outcome."""
         return cls(data["exit"], data["steps"], data.get("errors", []))
 
     def differences(self, other: "Outcome") -> Iterator[str]:
-        """Yields what the other one did otherwise."""
+        """Yields the differences of another outcome from this one."""
         if self.exit != other.exit:
             yield f"exit status {other.exit} instead of {self.exit}: {other.errors}\n{other.output}"
-        theirs = [written(step) for step in other.steps]
-        ours = [written(step) for step in self.steps]
+        theirs = [canonical(step) for step in other.steps]
+        ours = [canonical(step) for step in self.steps]
         yield from (f"missing {step}" for step in ours if step not in theirs)
         yield from (f"extra {step}" for step in theirs if step not in ours)
         if first_line(self.errors) != first_line(other.errors):
@@ -59,19 +59,19 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Stage:
-    """A project in a folder of its own, with its own state, whose program is given anew for each operation."""
+    """A project with its own folder and state; each operation gets its program as an argument."""
 
     folder: Path
     program: str
-    home: Path | None = None  # PULUMI_HOME, if it is not the caller's
+    home: Path | None = None  # PULUMI_HOME, if not the caller's
 
     @property
     def scratch(self) -> Path:
-        """The folder that recordings call `$W`."""
+        """The folder called `$W` in recordings."""
         return self.folder / "w"
 
     def prepare(self) -> "Stage":
-        """Writes the project and makes its stack."""
+        """Writes the project and creates its stack."""
         shutil.copytree(HERE / "programs" / self.program, self.folder)
         self.scratch.mkdir()
         (self.folder / "state").mkdir()
@@ -81,7 +81,7 @@ class Stage:
         return self
 
     def copy(self, folder: Path) -> "Stage":
-        """Returns the same stage in another folder, which is quicker than a new one."""
+        """Copies the stage to another folder, which is faster than preparing a new one."""
         shutil.copytree(self.folder, folder)
         return Stage(folder, self.program, self.home)
 
@@ -96,10 +96,10 @@ class Stage:
         }
         if self.home:
             settings["PULUMI_HOME"] = str(self.home)
-        return {key: value for key, value in os.environ.items() if key not in OTHERS_SETTINGS} | settings
+        return {key: value for key, value in os.environ.items() if key not in CALLERS_SETTINGS} | settings
 
     def pulumi(self, *arguments: str, program: Mapping[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
-        """Runs one command to its end."""
+        """Runs a command and waits for it."""
         return subprocess.run(
             ["pulumi", *arguments, "--stack", STACK],
             cwd=self.folder,
@@ -112,7 +112,7 @@ class Stage:
         )
 
     def run(self, operation: str, program: Mapping[str, Any] | None = None) -> Outcome:
-        """Runs an operation with a program and returns what it did."""
+        """Runs an operation with a program and returns its outcome."""
         log = self.folder / "events"
         log.unlink(missing_ok=True)
         flags = [] if operation == "preview" else ["--yes", "--skip-preview"]
@@ -136,18 +136,18 @@ class Stage:
         return resources
 
     def _steps(self, event: Mapping[str, Any], operation: str) -> Iterator[Step]:
-        for kind, word in EVENTS.items():
-            what = event.get(kind, {}).get("metadata")
-            wanted = word == "failed" or (word == "planned") == (operation == "preview")
-            if not what or not wanted or not WATCHED_TYPES.search(what["type"]):
+        for kind, name in EVENTS.items():
+            metadata = event.get(kind, {}).get("metadata")
+            relevant = name == "failed" or (name == "planned") == (operation == "preview")
+            if not metadata or not relevant or not WATCHED_TYPES.search(metadata["type"]):
                 continue
-            step: Step = {"event": word, "op": what["op"], "name": what["urn"].split("::")[-1]}
-            if what.get("detailedDiff"):
-                step["diff"] = {path: change.get("diffKind") for path, change in what["detailedDiff"].items()}
-            if what.get("diffs"):
-                step["changed"] = sorted(what["diffs"])
-            outputs = (what.get("new") or {}).get("outputs") or {}
-            if "Command" in what["type"] and what["op"] not in ("delete", "delete-replaced", "same"):
+            step: Step = {"event": name, "op": metadata["op"], "name": metadata["urn"].split("::")[-1]}
+            if metadata.get("detailedDiff"):
+                step["diff"] = {path: change.get("diffKind") for path, change in metadata["detailedDiff"].items()}
+            if metadata.get("diffs"):
+                step["changed"] = sorted(metadata["diffs"])
+            outputs = (metadata.get("new") or {}).get("outputs") or {}
+            if "Command" in metadata["type"] and metadata["op"] not in ("delete", "delete-replaced", "same"):
                 step |= {key: self._text(str(outputs[key])) for key in ("stdout", "stderr") if key in outputs}
             yield step
 
@@ -155,12 +155,12 @@ class Stage:
         return COLOURS.sub("", text).replace(str(self.scratch), "$W")
 
 
-# Makes a stage, by a name that no other test uses.
+# Creates a stage, given a unique name.
 NewStage = Callable[[str], Stage]
 
 
-def written(step: Step) -> str:
-    """Returns a step as a text that is the same for equal steps."""
+def canonical(step: Step) -> str:
+    """Serializes a step; equal steps give equal text."""
     return json.dumps(step, sort_keys=True)
 
 
@@ -176,8 +176,8 @@ def recording(name: str) -> dict[str, Any]:
 
 
 def replay_command(stage: Stage, entries: list[dict[str, Any]]) -> list[str]:
-    """Plays one case of `command.json` and returns every difference."""
-    found: list[str] = []
+    """Replays one case of `command.json` and returns every difference."""
+    differences: list[str] = []
     for i, entry in enumerate(entries):
         if "touch" in entry:
             (stage.scratch / entry["touch"]).touch()
@@ -185,19 +185,19 @@ def replay_command(stage: Stage, entries: list[dict[str, Any]]) -> list[str]:
             path = stage.scratch / entry["file"]
             content = path.read_text() if path.exists() else None
             if content != entry["content"]:
-                found.append(f"step {i}: file {entry['file']} is {content!r} instead of {entry['content']!r}")
+                differences.append(f"step {i}: file {entry['file']} is {content!r} instead of {entry['content']!r}")
         elif "state" in entry:
             state = secrecy(stage)
             if state != entry["state"]:
-                found.append(f"step {i}: {state} instead of {entry['state']}")
+                differences.append(f"step {i}: {state} instead of {entry['state']}")
         else:
             outcome = stage.run(entry["op"], entry.get("program"))
-            found += [f"step {i}, {entry['op']}: {text}" for text in Outcome.recorded(entry).differences(outcome)]
-    return found
+            differences += [f"step {i}, {entry['op']}: {text}" for text in Outcome.recorded(entry).differences(outcome)]
+    return differences
 
 
 def secrecy(stage: Stage) -> dict[str, bool]:
-    """Says what of a single Command is encrypted in the state."""
+    """Returns which parts of the only Command are encrypted in the state."""
     [command] = [resource for resource in stage.resources() if "Command" in resource["type"]]
     return {
         "environment_is_ciphertext": "ciphertext" in json.dumps(command["inputs"].get("environment")),
@@ -223,7 +223,7 @@ def docker_program(change: str | None, ssh_config: str) -> dict[str, Any]:
 
 
 def comparable(outcome: Outcome) -> Outcome:
-    """Leaves out what the recordings of docker do not tell reliably: what stays, and `sysctl`."""
+    """Drops what docker recordings do not cover reliably: unchanged resources and `sysctl`."""
     steps = []
     for step in outcome.steps:
         if step["op"] != "same":

@@ -1,8 +1,8 @@
-"""The recordings of the official `docker` plugin, and drift, against the plugin that is installed and a real swarm.
+"""Replays the recordings of the official `docker` plugin, and drift, against the installed one and a real swarm.
 
-The swarm is a stack of one node, made for these tests. With CONTRACT_SSH_CONFIG it is another one: that names
-an ssh config in which `swarm-manager` is the manager of a swarm of one node, with the image `nginx:seed` (any image in
-which nginx writes /run/nginx.pid), a folder /srv/site, and port 9123 free.
+By default, the tests create a stack of one node. CONTRACT_SSH_CONFIG selects an existing swarm instead: it names an ssh
+config in which `swarm-manager` is the manager of a swarm of one node, with the image `nginx:seed` (any image in which
+nginx writes /run/nginx.pid), a folder /srv/site, and port 9123 free.
 """
 
 import json
@@ -31,7 +31,7 @@ def ssh_config() -> str:
 
 @pytest.fixture(scope="module")
 def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A swarm of one node, the user's own or one made here."""
+    """A swarm of one node, the caller's or one created here."""
     if os.environ.get("CONTRACT_SSH_CONFIG"):
         yield
         return
@@ -56,11 +56,11 @@ def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             site.sweep()
 
 
-def on_manager(*words: str) -> str:
-    """Runs a command on the manager and returns what it prints."""
-    command = ["ssh", "-F", ssh_config(), "-o", "BatchMode=yes", "swarm-manager", shlex.join(words)]
+def on_manager(*arguments: str) -> str:
+    """Runs a command on the manager and returns its output."""
+    command = ["ssh", "-F", ssh_config(), "-o", "BatchMode=yes", "swarm-manager", shlex.join(arguments)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{words} on swarm-manager: {done.stderr}"
+    assert done.returncode == 0, f"{arguments} on swarm-manager: {done.stderr}"
     return done.stdout.strip()
 
 
@@ -71,7 +71,7 @@ def program(change: str | None = None) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def stage(swarm: None, engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """A stage whose service runs; the tests that only preview leave it as it is."""
+    """A stage with a running service."""
     on_manager("docker", "image", "inspect", "--format", "{{.Id}}", "nginx:seed")
     on_manager("test", "-d", "/srv/site")
     stage = Stage(tmp_path_factory.mktemp("docker") / "stage", "docker").prepare()
@@ -91,21 +91,21 @@ def differences(recorded: dict[str, Any], outcome: Outcome) -> list[str]:
     return list(comparable(Outcome.recorded(recorded)).differences(comparable(outcome)))
 
 
-# In this order: previews of the service as it was created, then updates, which build on each other.
+# The order matters: previews need the service as created; the updates build on each other.
 
 
 @pytest.mark.parametrize("change", DATA["changes"])
-def test_the_preview_of_a_change(stage: Stage, change: str) -> None:
+def test_a_change_previews_as_recorded(stage: Stage, change: str) -> None:
     assert differences(DATA["changes"][change], stage.run("preview", program(change))) == []
 
 
-def test_a_refresh_finds_nothing_where_nothing_changed(stage: Stage) -> None:
+def test_a_refresh_without_drift_changes_nothing(stage: Stage) -> None:
     refreshed = stage.run("refresh", program())
     assert [step["op"] for step in refreshed.steps] == ["same", "same"], refreshed.output
     assert [step["op"] for step in stage.run("preview", program()).steps] == ["same", "same"]
 
 
-def test_a_change_by_hand_is_seen_by_a_refresh_and_undone_by_the_next_update(stage: Stage) -> None:
+def test_a_refresh_detects_a_manual_change_and_the_next_update_reverts_it(stage: Stage) -> None:
     service = "docker", "service", "update", "--detach"
     on_manager(*service, "--replicas", "0", "--constraint-add", "node.labels.gone!=1", "--env-add", "A=9", "contract")
     assert stage.run("refresh", program()).exit == 0
@@ -123,25 +123,25 @@ def test_a_change_by_hand_is_seen_by_a_refresh_and_undone_by_the_next_update(sta
     assert spec["TaskTemplate"]["ContainerSpec"]["Env"] == ["A=1"]
 
 
-def test_a_service_removed_by_hand_is_forgotten_by_a_refresh_and_made_again(stage: Stage) -> None:
+def test_a_refresh_drops_a_manually_removed_service_and_the_next_update_recreates_it(stage: Stage) -> None:
     on_manager("docker", "service", "rm", "contract")
     refreshed = stage.run("refresh", program())
     assert [step["op"] for step in refreshed.steps if step["name"] == "web"] == ["delete"], refreshed.output
-    made = stage.run("up", program())
-    assert [step["op"] for step in made.steps if step["name"] == "web"] == ["create"], made.output
+    recreated = stage.run("up", program())
+    assert [step["op"] for step in recreated.steps if step["name"] == "web"] == ["create"], recreated.output
 
 
 @pytest.mark.parametrize("change", DATA["updates"])
-def test_an_update(stage: Stage, change: str) -> None:
+def test_an_update_behaves_as_recorded(stage: Stage, change: str) -> None:
     assert differences(DATA["updates"][change], stage.run("up", program(change))) == []
 
 
-def test_a_preview_with_the_manager_out_of_reach(stage: Stage) -> None:
+def test_a_preview_works_with_an_unreachable_manager(stage: Stage) -> None:
     unreachable = program() | {"host": "ssh://nowhere.invalid", "ssh_opts": []}
     assert differences(DATA["preview_host_unreachable"], stage.run("preview", unreachable)) == []
 
 
-def test_a_service_that_does_not_converge_is_taken_away_again(stage: Stage) -> None:
+def test_a_service_that_does_not_converge_is_removed(stage: Stage) -> None:
     hopeless = program()
     web = hopeless["resources"].pop("web")
     web["args"] |= {"name": "contract-hopeless", "converge_config": {"delay": "1s", "timeout": "3s"}}

@@ -1,4 +1,4 @@
-"""What the bundled docker plugin says to Docker, and what it makes of the answers; no Docker is needed."""
+"""The bundled docker plugin's requests to Docker, and its handling of the answers; needs no Docker."""
 
 import json
 import os
@@ -19,7 +19,7 @@ CONFIG = "docker:index/serviceConfig:ServiceConfig"
 NOT_FOUND = [404, {"message": "service abc not found"}]
 
 SMALL: dict[str, Any] = {"name": "web", "taskSpec": {"containerSpec": {"image": "nginx:1"}}}
-PATIENT = SMALL | {"convergeConfig": {"delay": "1s", "timeout": "30s"}}
+CONVERGING = SMALL | {"convergeConfig": {"delay": "1s", "timeout": "30s"}}
 
 FULL: dict[str, Any] = {
     "name": "web",
@@ -143,30 +143,30 @@ FULL_SPEC = {
 
 @dataclass(frozen=True)
 class Docker:
-    """The plugin, and the daemon it takes for Docker."""
+    """The plugin, and the fake Docker daemon it talks to."""
 
     plugin: Plugin
     folder: Path
 
     def answers(self, **by_request: list[Any]) -> None:
-        """Tells the daemon what to answer; `GET_services_abc` stands for `GET /services/abc`."""
+        """Scripts the daemon's answers; `GET_services_abc` stands for `GET /services/abc`."""
         answers = {name.replace("_", " /", 1).replace("_", "/"): replies for name, replies in by_request.items()}
         (self.folder / "answers.json").write_text(json.dumps(answers))
 
     @property
     def requests(self) -> list[dict[str, Any]]:
-        """What the plugin asked."""
+        """The plugin's requests."""
         return [json.loads(line) for line in (self.folder / "requests.jsonl").read_text().splitlines()]
 
     @property
     def asked(self) -> list[str]:
-        """What the plugin asked, in short."""
+        """The plugin's requests, as `METHOD /path`."""
         return [request["is"] for request in self.requests]
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
-    """A plugin for which `ssh` is a daemon in a test's hands."""
+    """A plugin whose `ssh` is the fake daemon."""
     folder = tmp_path_factory.mktemp("fake")
     ssh = folder / "bin" / "ssh"
     ssh.parent.mkdir()
@@ -180,32 +180,32 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
 
 @pytest.fixture
 def docker(running: Docker) -> Docker:
-    """The same, with nothing asked yet."""
+    """The same, with no requests recorded yet."""
     (running.folder / "requests.jsonl").unlink(missing_ok=True)
     return running
 
 
 def service(state: str = "", replicas: int = 2, message: str = "") -> list[Any]:
-    """Returns an answer: a service in some state of its roll-out."""
+    """Returns an answer: a service in a given rollout state."""
     status = {"UpdateStatus": {"State": state, "Message": message}} if state else {}
     mode = {"Replicated": {"Replicas": replicas}}
     return [200, {"ID": "abc", "Version": {"Index": 7}, "Spec": {"Name": "web", "Mode": mode}, **status}]
 
 
 def tasks(*states: str) -> list[Any]:
-    """Returns an answer: a task in each of some states."""
+    """Returns an answer: one task in each state."""
     return [200, [{"ID": f"t{i}", "Slot": i, "Status": {"State": state}} for i, state in enumerate(states)]]
 
 
-def test_ssh_gets_the_provider_s_options_and_nothing_of_them_reaches_the_host(docker: Docker) -> None:
+def test_the_provider_s_options_go_to_ssh_and_not_to_the_host(docker: Docker) -> None:
     docker.answers(POST_services_create=[[201, {"ID": "abc"}]])
     docker.plugin.create(SERVICE, SMALL)
-    words = json.loads((docker.folder / "arguments.json").read_text())
+    arguments = json.loads((docker.folder / "arguments.json").read_text())
     options = ["-F", "my config", "-o", "ConnectTimeout=30", "-o", "BatchMode=yes", "-T"]
-    assert words == [*options, "-l", "me", "-p", "2222", "swarm-manager", "--", "docker", "system", "dial-stdio"]
+    assert arguments == [*options, "-l", "me", "-p", "2222", "swarm-manager", "--", "docker", "system", "dial-stdio"]
 
 
-def test_every_input_of_a_service_has_its_place_in_the_api(docker: Docker) -> None:
+def test_every_input_of_a_service_reaches_the_api(docker: Docker) -> None:
     assert docker.plugin.check(SERVICE, FULL) == []
     docker.answers(POST_services_create=[[201, {"ID": "abc"}]])
     identity, _ = docker.plugin.create(SERVICE, FULL)
@@ -213,7 +213,7 @@ def test_every_input_of_a_service_has_its_place_in_the_api(docker: Docker) -> No
     assert docker.requests == [{"is": "POST /services/create", "query": {}, "body": FULL_SPEC}]
 
 
-def test_what_is_left_out_is_sent_as_the_official_plugin_sends_it(docker: Docker) -> None:
+def test_omitted_inputs_are_sent_as_by_the_official_plugin(docker: Docker) -> None:
     docker.answers(POST_services_create=[[201, {"ID": "abc"}]])
     docker.plugin.create(SERVICE, SMALL)
     container = {"Image": "nginx:1", "Isolation": "default", "StopGracePeriod": 0}
@@ -226,10 +226,10 @@ def test_a_global_service_is_sent_without_replicas(docker: Docker) -> None:
     assert docker.requests[0]["body"]["Mode"] == {"Global": {}}
 
 
-def test_a_living_service_that_is_as_it_was_made_reads_as_no_change(docker: Docker) -> None:
+def test_an_unchanged_service_reads_back_without_a_difference(docker: Docker) -> None:
     docker.answers(POST_services_create=[[201, {"ID": "abc"}]], GET_services_abc=[[200, {"ID": "abc", "Spec": {}}]])
     _, outputs = docker.plugin.create(SERVICE, FULL)
-    # Docker leaves out what is zero, and keeps what it was sent otherwise.
+    # Docker omits zero values and returns all others as sent.
     spec = json.loads(json.dumps(FULL_SPEC))
     for zero in ("Timeout", "StartPeriod"):
         del spec["TaskTemplate"]["ContainerSpec"]["Healthcheck"][zero]
@@ -239,7 +239,7 @@ def test_a_living_service_that_is_as_it_was_made_reads_as_no_change(docker: Dock
     assert docker.plugin.diff(SERVICE, outputs, FULL) == {}
 
 
-def test_a_service_that_is_gone_reads_as_nothing(docker: Docker) -> None:
+def test_a_removed_service_reads_back_as_missing(docker: Docker) -> None:
     docker.answers(GET_services_abc=[NOT_FOUND], GET_services_web=[NOT_FOUND])
     assert docker.plugin.read(SERVICE, "abc", SMALL) == ("", {})
     assert docker.asked == ["GET /services/abc", "GET /services/web"]
@@ -251,13 +251,13 @@ def test_a_create_waits_until_every_replica_runs(docker: Docker) -> None:
         GET_services_abc=[service()],
         GET_tasks=[tasks("preparing", "running"), tasks("running", "running")],
     )
-    docker.plugin.create(SERVICE, PATIENT)
+    docker.plugin.create(SERVICE, CONVERGING)
     assert docker.asked == ["POST /services/create"] + ["GET /services/abc", "GET /tasks"] * 2
     filters = json.loads(docker.requests[-1]["query"]["filters"][0])
     assert filters == {"service": ["abc"], "desired-state": ["running"], "_up-to-date": ["true"]}
 
 
-def test_a_service_that_does_not_converge_is_removed_and_the_error_says_so(docker: Docker) -> None:
+def test_a_service_that_does_not_converge_is_removed_and_reported(docker: Docker) -> None:
     docker.answers(
         POST_services_create=[[201, {"ID": "abc"}]],
         GET_services_abc=[service()],
@@ -265,23 +265,23 @@ def test_a_service_that_does_not_converge_is_removed_and_the_error_says_so(docke
         DELETE_services_abc=[[200, None]],
     )
     with pytest.raises(grpc.RpcError, match=r"Service with ID \(abc\) did not converge after 1s"):
-        docker.plugin.create(SERVICE, PATIENT | {"convergeConfig": {"delay": "1s", "timeout": "1s"}})
+        docker.plugin.create(SERVICE, CONVERGING | {"convergeConfig": {"delay": "1s", "timeout": "1s"}})
     assert "DELETE /services/abc" in docker.asked
 
 
-def test_an_update_waits_until_the_roll_out_is_over(docker: Docker) -> None:
+def test_an_update_waits_for_the_end_of_the_rollout(docker: Docker) -> None:
     docker.answers(
         GET_services_abc=[service(), service(), service("updating"), service("completed")],
         POST_services_abc_update=[[200, {}]],
         GET_tasks=[tasks("running"), tasks("running", "running")],
     )
-    outputs = docker.plugin.update(SERVICE, "abc", PATIENT, PATIENT | {"labels": [{"label": "a", "value": "b"}]})
+    outputs = docker.plugin.update(SERVICE, "abc", CONVERGING, CONVERGING | {"labels": [{"label": "a", "value": "b"}]})
     assert outputs["labels"] == [{"label": "a", "value": "b"}]
-    assert docker.asked.count("GET /tasks") == 3, "not yet begun, under way, completed"
+    assert docker.asked.count("GET /tasks") == 3, "not started, in progress, completed"
     assert docker.requests[1]["query"] == {"version": ["7"]}
 
 
-def test_an_update_that_another_one_overtook_is_sent_again(docker: Docker) -> None:
+def test_an_update_that_is_out_of_sequence_is_retried(docker: Docker) -> None:
     docker.answers(
         GET_services_abc=[service()],
         POST_services_abc_update=[[500, {"message": "rpc error: update out of sequence"}], [200, {}]],
@@ -291,22 +291,20 @@ def test_an_update_that_another_one_overtook_is_sent_again(docker: Docker) -> No
 
 
 @pytest.mark.parametrize(
-    ("state", "words"),
+    ("state", "message"),
     [
-        ("rollback_completed", "service rollback completed: said Docker"),
-        ("paused", "service update paused: said Docker"),
-        ("rollback_paused", "service rollback paused: said Docker"),
+        ("rollback_completed", "service rollback completed: reason"),
+        ("paused", "service update paused: reason"),
+        ("rollback_paused", "service rollback paused: reason"),
     ],
 )
-def test_an_update_that_docker_gave_up_fails_and_the_state_knows_what_was_tried(
-    docker: Docker, state: str, words: str
+def test_an_update_that_docker_gives_up_fails_and_the_state_records_the_attempt(
+    docker: Docker, state: str, message: str
 ) -> None:
-    docker.answers(
-        GET_services_abc=[service(), service(state, message="said Docker")], POST_services_abc_update=[[200, {}]]
-    )
-    tried = PATIENT | {"taskSpec": {"containerSpec": {"image": "nginx:2"}}}
-    with pytest.raises(grpc.RpcError, match=words) as failure:
-        docker.plugin.update(SERVICE, "abc", PATIENT, tried)
+    docker.answers(GET_services_abc=[service(), service(state, message="reason")], POST_services_abc_update=[[200, {}]])
+    attempted = CONVERGING | {"taskSpec": {"containerSpec": {"image": "nginx:2"}}}
+    with pytest.raises(grpc.RpcError, match=message) as failure:
+        docker.plugin.update(SERVICE, "abc", CONVERGING, attempted)
     assert isinstance(failure.value, grpc.Call)
     [details] = [item.value for item in failure.value.trailing_metadata() if item.key == "grpc-status-details-bin"]
     assert isinstance(details, bytes)
@@ -316,13 +314,13 @@ def test_an_update_that_docker_gave_up_fails_and_the_state_knows_what_was_tried(
     assert plain(partial.properties)["taskSpec"]["containerSpec"]["image"] == "nginx:2"
 
 
-def test_what_docker_refuses_is_told_in_its_words(docker: Docker) -> None:
+def test_a_request_that_docker_rejects_fails_with_its_message(docker: Docker) -> None:
     docker.answers(POST_services_create=[[409, {"message": "name conflicts with an existing object"}]])
     with pytest.raises(grpc.RpcError, match="Error response from daemon: name conflicts with an existing object"):
         docker.plugin.create(SERVICE, SMALL)
 
 
-def test_a_delete_waits_for_the_tasks_that_still_run(docker: Docker) -> None:
+def test_a_delete_waits_for_running_tasks(docker: Docker) -> None:
     docker.answers(
         GET_tasks=[tasks("running", "shutdown"), tasks("running"), tasks()], DELETE_services_abc=[[200, None]]
     )
@@ -331,16 +329,16 @@ def test_a_delete_waits_for_the_tasks_that_still_run(docker: Docker) -> None:
     assert json.loads(docker.requests[-1]["query"]["filters"][0]) == {"id": ["t0"]}
 
 
-def test_what_is_gone_already_is_deleted(docker: Docker) -> None:
+def test_deleting_a_missing_resource_succeeds(docker: Docker) -> None:
     docker.answers(GET_tasks=[NOT_FOUND], DELETE_configs_c1=[NOT_FOUND])
     docker.plugin.delete(SERVICE, "abc", SMALL)
     docker.plugin.delete(CONFIG, "c1", {})
 
 
-def test_a_config_is_sent_as_base64_and_read_back_as_it_was(docker: Docker) -> None:
+def test_a_config_is_sent_as_base64_and_reads_back_unchanged(docker: Docker) -> None:
     docker.answers(
         POST_configs_create=[[201, {"ID": "c1"}]], GET_configs_c1=[[200, {"Spec": {"Name": "conf", "Data": "b25l"}}]]
     )
-    made = docker.plugin.create(CONFIG, {"name": "conf", "dataRaw": "one"})
+    created = docker.plugin.create(CONFIG, {"name": "conf", "dataRaw": "one"})
     assert docker.requests[0]["body"] == {"Name": "conf", "Data": "b25l"}
-    assert docker.plugin.read(CONFIG, *made) == made
+    assert docker.plugin.read(CONFIG, *created) == created

@@ -1,4 +1,4 @@
-"""`make pr-preview` on real pairs of revisions, with the real engine: the whole Markdown, and what the engine plans."""
+"""`make pr-preview` on real pairs of revisions with the real engine: the complete Markdown, and the engine's plan."""
 
 import copy
 import difflib
@@ -31,12 +31,12 @@ Edit = Callable[[Path], None]
 
 
 def settings(old: str, new: str) -> Edit:
-    """Edits the stack file."""
+    """Returns an edit of the stack file."""
     return edit("Pulumi.dev.yaml", old, new)
 
 
 def edit(name: str, old: str, new: str) -> Edit:
-    """Edits a file."""
+    """Returns an edit of a file."""
 
     def change(tree: Path) -> None:
         file = tree / name
@@ -81,11 +81,11 @@ PAIRS: Mapping[str, Edit] = {
     "another-application": settings("  swarm-site:proxy:\n", DOCS + "  swarm-site:proxy:\n"),
     "refused": settings("    managers: 3\n", '    managers: "@here ```"\n'),
 }
-"""What is changed, by the name of its golden file."""
-LATER = ("backend-configuration", "only-one-proxy")
-"""Those that only `make e2e` runs."""
+"""The changes, by the name of their golden file."""
+SLOW = ("backend-configuration", "only-one-proxy")
+"""Changes tested only by `make e2e`."""
 EXISTING_HOSTS: Mapping[str, Edit] = {"existing-hosts": settings(MACHINES, HOSTS)}
-"""A change whose differences hold whole scripts; only its first line is compared."""
+"""A change whose report contains whole scripts; only its first line is compared."""
 SECRET = """
 import pulumi_command
 
@@ -105,7 +105,7 @@ SECRETS: Mapping[str, Edit] = {
 
 @dataclass(frozen=True)
 class Look:
-    """A previewed side, in a folder that stays."""
+    """A previewed side, in a folder that is kept."""
 
     folder: Path
     raw: Mapping[str, Any]
@@ -120,7 +120,7 @@ Looker = Callable[[str], Look]
 
 @pytest.fixture(scope="module")
 def repository(engine: str, bundled_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A repository with this tree as its first commit, and a branch for each change."""
+    """A repository whose first commit is this tree, with a branch for each change."""
     clone = tmp_path_factory.mktemp("pr") / "a clone"
     clone.mkdir()
     copy_tree(clone)
@@ -149,7 +149,7 @@ def commit(clone: Path) -> None:
 
 @pytest.fixture(scope="module")
 def look(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Looker:
-    """Previews a side, once."""
+    """Previews a side, at most once."""
 
     @functools.cache
     def preview(name: str) -> Look:
@@ -176,8 +176,8 @@ def without_hashes(text: str) -> str:
     return re.sub(r"(?<![0-9a-f])(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{12}(?![0-9a-f])", "HASH", text)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.e2e if name in LATER else ()) for name in PAIRS])
-def test_the_markdown_of_a_change_is_its_golden_file(name: str, look: Looker) -> None:
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.e2e if name in SLOW else ()) for name in PAIRS])
+def test_the_markdown_of_a_change_matches_its_golden_file(name: str, look: Looker) -> None:
     text, golden = without_hashes(markdown(look, name)), GOLDEN / f"{name}.md"
     if os.environ.get("UPDATE_GOLDEN"):
         GOLDEN.mkdir(exist_ok=True)
@@ -191,7 +191,7 @@ def test_every_golden_file_belongs_to_a_change() -> None:
     assert {path.stem for path in GOLDEN.iterdir()} == set(PAIRS)
 
 
-def test_a_change_from_created_machines_to_existing_hosts_needs_down_first(look: Looker) -> None:
+def test_a_change_from_created_machines_to_existing_hosts_requires_make_down(look: Looker) -> None:
     first = markdown(look, *EXISTING_HOSTS).splitlines()[0]
     assert first.startswith("**3 machines removed (`core-01` to `core-03`); 3 machines added (`web-1` to `web-3`). ")
     assert "Needs `make down` first**, run on the base: the provider of the machines changes from `docker` to " in first
@@ -205,7 +205,7 @@ def test_secret_values_stay_secret(look: Looker) -> None:
     assert "hunter" not in text
 
 
-def test_the_command_reports_a_refused_change_with_status_1(repository: Path, look: Looker) -> None:
+def test_the_command_reports_a_rejected_change_with_status_1(repository: Path, look: Looker) -> None:
     done = command(repository, "refused")
     assert (done.returncode, without_about(done.stdout)) == (1, without_about(markdown(look, "refused")))
     assert done.stdout.splitlines()[-1].startswith("Stack `dev`, base `")
@@ -213,13 +213,13 @@ def test_the_command_reports_a_refused_change_with_status_1(repository: Path, lo
 
 
 @pytest.mark.e2e
-def test_the_command_prints_the_same_from_another_folder(repository: Path, look: Looker) -> None:
+def test_the_command_prints_the_same_report(repository: Path, look: Looker) -> None:
     done = command(repository, "content")
     assert (done.returncode, without_about(done.stdout)) == (0, without_about(markdown(look, "content")))
 
 
 def command(repository: Path, head: str) -> "subprocess.CompletedProcess[str]":
-    """Runs the tool as a user whose Docker is elsewhere."""
+    """Runs the tool as a user with a remote Docker."""
     environment = os.environ | {"BASE": "main", "HEAD": head, "STACK": "dev", "DOCKER_HOST": "tcp://elsewhere:1"}
     return subprocess.run(
         [sys.executable, "-m", "tools.preview"],
@@ -232,15 +232,15 @@ def command(repository: Path, head: str) -> "subprocess.CompletedProcess[str]":
 
 
 def without_about(text: str) -> str:
-    """Leaves out the last line, which names the commits."""
+    """Drops the last line, which names the commits."""
     return text.rstrip("\n").rpartition("\n")[0]
 
 
-# --- what the engine itself plans ---
+# --- the engine's own plan ---
 
 
 def stack_of(look: Look, empty: Mapping[str, Any], docker: Plugin) -> dict[str, Any]:
-    """The state of a stack in which everything exists that a preview planned, based on that of an empty one."""
+    """The state of a stack in which everything planned by a preview exists, based on the state of an empty one."""
     states = [copy.deepcopy(step["newState"]) for step in look.raw["steps"]]
     planned = json.dumps(states)
     ids, providers = {}, {}
@@ -275,7 +275,7 @@ def stack_of(look: Look, empty: Mapping[str, Any], docker: Plugin) -> dict[str, 
 
 
 def outputs(state: Mapping[str, Any], docker: Plugin) -> Mapping[str, Any]:
-    """What the provider would have returned when it created a resource."""
+    """The outputs that the provider would have returned for a create."""
     if state["type"] == COMMAND:
         return {**state["inputs"], "stdout": "", "stderr": ""}
     if state["type"] in (SERVICE, SERVICE_CONFIG):
@@ -295,7 +295,7 @@ OPERATIONS = {
 
 
 def planned(look: Look, deployment: Mapping[str, Any], *arguments: str) -> dict[str, str]:
-    """What the engine plans for a side on a stack in this state, by the resource's name."""
+    """The engine's plan for a side, given a stack's state: kinds of change by resource name."""
     call = functools.partial(pr_preview.pulumi, look.tree, look.folder)
     call("stack", "import", "--stack", stack.STACK, text=json.dumps(deployment))
     steps = json.loads(call("preview", "--json", "--stack", stack.STACK, *arguments))["steps"]
@@ -304,14 +304,14 @@ def planned(look: Look, deployment: Mapping[str, Any], *arguments: str) -> dict[
         for step in steps
         if step["op"] != "same" and (step.get("newState") or step["oldState"])["custom"]
     }
-    # The engine adds an input of its own to providers, which only a state that it wrote itself has, too.
+    # The engine adds an input to providers, which this state, not written by the engine, lacks.
     kinds.pop("swarm-manager")
     return kinds
 
 
 @pytest.fixture
 def base_state(look: Looker, docker_plugin: Plugin) -> dict[str, Any]:
-    """The state of a stack like the base."""
+    """The state of a stack created from the base."""
     base = look("main")
     call = functools.partial(pr_preview.pulumi, base.tree, base.folder)
     return stack_of(base, json.loads(call("stack", "export", "--stack", stack.STACK)), docker_plugin)
@@ -322,7 +322,7 @@ def base_state(look: Looker, docker_plugin: Plugin) -> dict[str, Any]:
     "name",
     ["one-more-node", "memory-of-one-node", "backend-configuration", "only-one-proxy", "another-application"],
 )
-def test_the_engine_plans_the_same_for_a_stack_like_the_base(
+def test_the_report_matches_the_engine_s_plan_for_a_stack_created_from_the_base(
     name: str, look: Looker, base_state: Mapping[str, Any]
 ) -> None:
     base, head = (comparison.resources(look(side).raw) for side in ("main", name))
@@ -332,16 +332,16 @@ def test_the_engine_plans_the_same_for_a_stack_like_the_base(
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("dead", ["core-01", "core-02"], ids=["without a proxy", "with a proxy"])
-def test_the_engine_excludes_all_of_a_dead_node_and_nothing_else(
+def test_the_engine_skips_exactly_the_resources_of_a_dead_node(
     dead: str, look: Looker, base_state: Mapping[str, Any]
 ) -> None:
     known = {resource["urn"]: resource for resource in base_state["deployment"]["resources"]}
-    living = {"core-01", "core-02", "core-03"} - {dead}
+    alive = {"core-01", "core-02", "core-03"} - {dead}
     changes = planned(look("content"), base_state, *up.excludes(known, [dead]))
-    assert changes == {f"content-{node}": "updated" for node in living}
+    assert changes == {f"content-{node}": "updated" for node in alive}
 
 
-def test_the_inputs_that_replace_are_those_that_the_docker_plugin_names(look: Looker, docker_plugin: Plugin) -> None:
+def test_replacing_inputs_are_those_reported_by_the_docker_plugin(look: Looker, docker_plugin: Plugin) -> None:
     checked = set()
     for step in look("main").raw["steps"]:
         state = step["newState"]
@@ -357,7 +357,7 @@ def test_the_inputs_that_replace_are_those_that_the_docker_plugin_names(look: Lo
 
 
 def variants(type_: str) -> Iterator[tuple[str, bool]]:
-    """Inputs of a type, and whether a change of them replaces it."""
+    """Inputs of a type, and whether changing them replaces the resource."""
     yield from ((key, True) for key in comparison.REPLACE_ONLY[type_] if key != "data")
     if type_ == SERVICE:
         yield from (
@@ -366,7 +366,7 @@ def variants(type_: str) -> Iterator[tuple[str, bool]]:
 
 
 def changed(inputs: Mapping[str, Any], keys: list[str]) -> dict[str, Any]:
-    """Inputs with another value at a place."""
+    """Inputs with a different value at a path of keys."""
     first, *rest = keys
     others = {
         "labels": [{"label": "another", "value": "one"}],

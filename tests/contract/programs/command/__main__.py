@@ -1,6 +1,6 @@
-"""The Commands of one recorded operation, as PROGRAM describes them.
+"""The Commands of one recorded operation, as described in PROGRAM.
 
-In an environment, `@name` is the output of another Command and `!text` a secret.
+In an environment, `@name` is the output of another Command, and `!text` a secret.
 """
 
 import json
@@ -10,13 +10,13 @@ from typing import Any
 import pulumi
 import pulumi_command
 
-made: dict[str, pulumi_command.local.Command] = {}
+commands: dict[str, pulumi_command.local.Command] = {}
 
 
 def value(text: str) -> pulumi.Input[str]:
     """Reads a variable's value."""
     if text.startswith("@"):
-        return made[text[1:]].stdout
+        return commands[text[1:]].stdout
     return pulumi.Output.secret(text[1:]) if text.startswith("!") else text
 
 
@@ -25,9 +25,9 @@ def options(given: dict[str, Any]) -> pulumi.ResourceOptions:
     if "custom_timeouts" in given:
         given["custom_timeouts"] = pulumi.CustomTimeouts(**given["custom_timeouts"])
     if "depends_on" in given:
-        given["depends_on"] = [made[name] for name in given["depends_on"]]
+        given["depends_on"] = [commands[name] for name in given["depends_on"]]
     if "deleted_with" in given:
-        given["deleted_with"] = made[given["deleted_with"]]
+        given["deleted_with"] = commands[given["deleted_with"]]
     return pulumi.ResourceOptions(**given)
 
 
@@ -35,4 +35,4 @@ for name, command in json.loads(os.environ["PROGRAM"]).items():
     arguments = command.get("args", {})
     if "environment" in arguments:
         arguments["environment"] = {key: value(text) for key, text in arguments["environment"].items()}
-    made[name] = pulumi_command.local.Command(name, opts=options(command.get("opts", {})), **arguments)
+    commands[name] = pulumi_command.local.Command(name, opts=options(command.get("opts", {})), **arguments)

@@ -1,4 +1,4 @@
-"""The services and configs of one recorded operation, as PROGRAM describes them; `ref` names a config of it."""
+"""The services and configs of one recorded operation, as described in PROGRAM; `ref` names one of its configs."""
 
 import json
 import os
@@ -10,14 +10,14 @@ program = json.loads(os.environ["PROGRAM"])
 options = pulumi.ResourceOptions(
     provider=pulumi_docker.Provider("swarm", host=program["host"], ssh_opts=program["ssh_opts"])
 )
-made: dict[str, pulumi_docker.ServiceConfig] = {}
+configs: dict[str, pulumi_docker.ServiceConfig] = {}
 
 for name, resource in program["resources"].items():
     arguments = resource["args"]
     if resource["type"] == "config":
-        made[name] = pulumi_docker.ServiceConfig(name, opts=options, **arguments)
+        configs[name] = pulumi_docker.ServiceConfig(name, opts=options, **arguments)
         continue
     for reference in arguments["task_spec"]["container_spec"].get("configs", []):
-        config = made[reference.pop("ref")]
+        config = configs[reference.pop("ref")]
         reference |= {"config_id": config.id, "config_name": config.name}
     pulumi_docker.Service(name, opts=options, **arguments)

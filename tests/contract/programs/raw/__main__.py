@@ -1,6 +1,6 @@
-"""Resources as PROGRAM describes them, without an SDK's types in between: also ones that do not exist.
+"""Resources as described in PROGRAM, without an SDK's types, so invalid ones are possible.
 
-`fail` raises an error with that text; `show` exports what the program was told of its run.
+`fail` raises an error with that text; `show` exports what the program knows about its run.
 """
 
 import json
@@ -8,7 +8,7 @@ import os
 
 import pulumi
 
-# The engine finds a plugin by its version.
+# The engine looks plugins up by version.
 VERSIONS = {"command": "1.2.1", "docker": "5.2.0"}
 
 program = json.loads(os.environ["PROGRAM"])
