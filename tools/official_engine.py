@@ -10,13 +10,13 @@ from typing import Any
 from pulumi.automation import PulumiCommand
 
 REACH_SECONDS = 8
-"""How long the download site may take to answer the first request, including the name lookup."""
+"""Time limit for the first request to the download site, including the DNS lookup."""
 
 
 def bound_the_first_request(event: str, _args: tuple[Any, ...]) -> None:
     """Set an alarm when the SDK requests the installer script, and cancel it when that script starts.
 
-    The SDK sets no timeout: behind a firewall that drops packets it would wait for minutes.
+    The SDK sets no timeout: behind a firewall that drops packets, it would hang for minutes.
     """
     if event == "urllib.Request":
         signal.alarm(REACH_SECONDS)
@@ -25,7 +25,7 @@ def bound_the_first_request(event: str, _args: tuple[Any, ...]) -> None:
 
 
 def main() -> None:
-    """Install into the given folder; does nothing if it has the same version already."""
+    """Install into the given folder, unless it already has the same version."""
     sys.addaudithook(bound_the_first_request)
     try:
         PulumiCommand.install(root=sys.argv[1])

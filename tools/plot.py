@@ -1,4 +1,4 @@
-"""Draw answers per second by backend, from records of `make e2e`, as SVG: one panel a record."""
+"""Draw responses per second by backend from records of `make e2e`, as SVG with one panel per record."""
 
 import argparse
 import json
@@ -15,11 +15,11 @@ COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#aa3377", "#bbbbbb", "#e
 FAILED = "#cc3311"
 INK = "#444444"
 TICKS = 4
-"""Horizontal lines of a panel, at round numbers of answers."""
+"""Horizontal grid lines per panel, at round numbers."""
 
 
 def main() -> int:
-    """Read the records and write the picture."""
+    """Read the records and write the chart."""
     parser = argparse.ArgumentParser(prog="python -m tools.plot", description=__doc__)
     parser.add_argument("records", nargs="+", type=Path, help="load-NAME.json files of a run with E2E_LOGS=FOLDER")
     parser.add_argument("--output", type=Path, required=True, help="the SVG file to write")
@@ -29,13 +29,13 @@ def main() -> int:
     except (OSError, ValueError) as error:
         print(f"can't read a record: {error}; to write one, run: E2E_LOGS=FOLDER make e2e", file=sys.stderr)
         return 1
-    options.output.write_text(picture(records))
+    options.output.write_text(chart(records))
     print(f"{options.output}: {', '.join(record['name'] for record in records)}")
     return 0
 
 
-def picture(records: Sequence[Mapping[str, Any]]) -> str:
-    """All panels, stacked, as the text of an SVG file."""
+def chart(records: Sequence[Mapping[str, Any]]) -> str:
+    """The text of an SVG file with all panels, stacked."""
     size = {"width": str(WIDTH), "height": str(HEIGHT * len(records))}
     box = f"0 0 {WIDTH} {HEIGHT * len(records)}"
     root = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "viewBox": box, **size})
@@ -50,8 +50,8 @@ def picture(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def draw(panel: ET.Element, record: Mapping[str, Any], colours: Mapping[str, str]) -> None:
-    """One record: a bar a second, marks where something was done, and a title with the counts."""
-    # The record ends within the last second, which would look like a failure.
+    """Draw one record: a bar per second, marks for events, and a title with the counts."""
+    # The last second is incomplete and would look like a failure.
     seconds = int(record["seconds"])
     bars = [Counter[str]() for _ in range(seconds)]
     for answer in record["answers"]:
@@ -81,7 +81,7 @@ def draw(panel: ET.Element, record: Mapping[str, Any], colours: Mapping[str, str
         x = LEFT + mark["at"] * across
         ET.SubElement(panel, "path", {"d": f"M{x:.1f} {TOP - 6}V{HEIGHT - BOTTOM}", "stroke": INK})
         write(panel, x + 4, TOP - 4 - 11 * (number % 2), f"{mark['what']}, {mark['at']:.0f} s", {})
-    write(panel, LEFT, HEIGHT - 10, f"answers per second, for {seconds} s", {})
+    write(panel, LEFT, HEIGHT - 10, f"responses per second, for {seconds} s", {})
     x = WIDTH - RIGHT - 90 * len(colours)
     for number, (name, colour) in enumerate(colours.items()):
         place = {"x": str(x + 90 * number), "y": str(HEIGHT - 20)}
