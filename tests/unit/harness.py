@@ -1,4 +1,4 @@
-"""Runs components, or the real program, against mocks that keep all that was asked of the engine."""
+"""Runs components, or the real program, against mocks that record every request to the engine."""
 
 import asyncio
 import contextvars
@@ -41,12 +41,12 @@ UNREMARKABLE = {
     *("acceptSecrets", "acceptResources", "supportsPartialValues", "supportsResultReporting"),
     *("version", "sourcePosition", "stackTrace", "hooks"),
 }
-"""Fields of a request that `Registered` shows, or that say nothing about what the program wants."""
+"""Fields of a request that `Registered` covers, or that do not reflect the program's intent."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Registered:
-    """One resource as the engine was asked for it. Other resources are named by their name; none is an empty name."""
+    """A resource as requested from the engine. Other resources are referred to by name; an empty name means none."""
 
     type: str
     name: str
@@ -66,23 +66,23 @@ class Registered:
     @property
     def environment(self) -> Mapping[str, str]:
         """A Command's environment."""
-        found: Mapping[str, str] = self.inputs.get("environment", {})
-        return found
+        variables: Mapping[str, str] = self.inputs.get("environment", {})
+        return variables
 
     @property
     def own(self) -> Mapping[str, str]:
-        """A Command's environment without what every Command has."""
+        """A Command's environment without the variables that every Command has."""
         common = {"WORK", "STEP", "NODE", "SCRIPT_HASH", "DELETE_SCRIPT"}
         return {key: value for key, value in self.environment.items() if key not in common}
 
     @property
     def step(self) -> str:
-        """What a Command does."""
+        """The step of a Command."""
         return self.environment["STEP"]
 
     @property
     def node(self) -> str:
-        """The node that a Command works on."""
+        """The node of a Command."""
         return self.environment["NODE"]
 
     @property
@@ -94,7 +94,7 @@ class Registered:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What a program asked for, what it registered and exported, and what the body returned, outputs resolved."""
+    """A program's resources, component outputs and exports, and the body's result with outputs resolved."""
 
     resources: Sequence[Registered]
     outputs: Mapping[str, Mapping[str, Any]]
@@ -102,30 +102,32 @@ class Run:
     returned: Any
 
     def __getitem__(self, name: str) -> Registered:
-        found = [resource for resource in self.resources if resource.name == name]
-        assert len(found) == 1, f"{len(found)} resources are named {name}; there are {[r.name for r in self.resources]}"
-        return found[0]
+        matches = [resource for resource in self.resources if resource.name == name]
+        assert len(matches) == 1, (
+            f"{len(matches)} resources are named {name}; there are {[r.name for r in self.resources]}"
+        )
+        return matches[0]
 
     def of_type(self, type_: str) -> list[Registered]:
         return [resource for resource in self.resources if resource.type == type_]
 
     def within(self, component: str) -> list[Registered]:
-        """A component and all below it."""
+        """A component and all its descendants."""
         inside = {component}
         while more := {r.name for r in self.resources if r.parent in inside} - inside:
             inside |= more
         return [resource for resource in self.resources if resource.name in inside]
 
     def inventory(self, component: str) -> set[tuple[str, str]]:
-        """(type, name) of a component and all below it."""
+        """(type, name) of a component and all its descendants."""
         return {(resource.type, resource.name) for resource in self.within(component)}
 
 
 class RecordingMocks(Mocks):
-    """Answers as the providers would, for the types that the program uses and for no other."""
+    """Answers as the providers would, for the types used by the program only."""
 
     def call(self, args: MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
-        raise AssertionError(f"an invoke that nobody planned: {args.token}")
+        raise AssertionError(f"unexpected invoke: {args.token}")
 
     def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         if args.typ.startswith(f"{PACKAGE}:index:"):
@@ -136,12 +138,12 @@ class RecordingMocks(Mocks):
         elif args.typ == SERVICE_CONFIG:
             state.setdefault("name", f"{args.name}-0a1b2c3")
         elif args.typ not in (SERVICE, PROVIDER):
-            raise AssertionError(f"a resource of a type that nobody planned: {args.typ}")
+            raise AssertionError(f"unexpected resource type: {args.typ}")
         return f"{args.name}-id", state
 
 
 class RecordingMonitor(MockMonitor):
-    """Keeps each request, and refuses two resources with one URN as the engine does."""
+    """Records each request; like the engine, rejects two resources with the same URN."""
 
     def __init__(self, mocks: Mocks) -> None:
         super().__init__(mocks)
@@ -158,7 +160,7 @@ class RecordingMonitor(MockMonitor):
             return super().Invoke(request)  # type: ignore[no-untyped-call]
 
     def ReadResource(self, request: resource_pb2.ReadResourceRequest) -> Any:  # noqa: N802
-        raise AssertionError(f"a lookup that nobody planned: {request.type} {request.id}")
+        raise AssertionError(f"unexpected lookup: {request.type} {request.id}")
 
     def RegisterResource(self, request: resource_pb2.RegisterResourceRequest) -> Any:  # noqa: N802
         if request.type != STACK_TYPE:
@@ -176,7 +178,7 @@ class RecordingMonitor(MockMonitor):
         return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]
 
     def registered(self) -> list[Registered]:
-        """All requests, in an order that does not hang on chance."""
+        """All requests, in a deterministic order."""
         return sorted((self._registered(urn) for urn in self.requests), key=lambda one: one.urn)
 
     def _registered(self, urn: str) -> Registered:
@@ -209,16 +211,16 @@ def run(
     environment: Mapping[str, str] | None = None,
     parallel: int | None = None,
 ) -> Run:
-    """Run a body to its end and give back all that it asked for. Errors of the body and of any registration come out.
+    """Run a body and return everything it requested. Errors of the body and of any registration are raised.
 
     Args:
-        body: makes resources; outputs in what it returns are resolved.
-        config: values of the stack file by their full key, as YAML gives them.
+        body: creates resources; outputs in its result are resolved.
+        config: values of the stack file by their full key, as parsed from YAML.
         stack: the stack's name.
-        environment: variables beside those of this process, which says nothing about Docker or the configuration.
-        parallel: how many resources the engine works on at once, if the program is to know.
+        environment: variables added to those of this process, from which Docker's and Pulumi's are removed.
+        parallel: the engine's parallelism, if the program is to know it.
     """
-    # The SDK keeps its state in context variables: a run in a copy leaves nothing to the next one.
+    # The SDK keeps its state in context variables: running in a copy isolates the runs.
     return contextvars.copy_context().run(_run, body, config or {}, stack, environment or {}, parallel)
 
 
@@ -233,20 +235,20 @@ def _run(
     exports: dict[str, Any] = {}
     returned: list[Any] = []
 
-    async def whole() -> None:
+    async def program() -> None:
         value = body()
         root = pulumi.runtime.get_root_resource()
         assert isinstance(root, Stack)
         returned.append(await pulumi.Output.from_input(value).future())
         exports.update(await pulumi.Output.from_input(root.outputs).future() or {})
 
-    ours = {name: value for name, value in os.environ.items() if not _steers(name)}
-    SETTINGS.outputs = set()  # the one thing that `set_mocks` leaves as it was
-    with patch.dict(os.environ, {**ours, **environment}, clear=True), _event_loop() as loop:
+    inherited = {name: value for name, value in os.environ.items() if not _is_removed(name)}
+    SETTINGS.outputs = set()  # not reset by `set_mocks`
+    with patch.dict(os.environ, {**inherited, **environment}, clear=True), _event_loop() as loop:
         set_mocks(RecordingMocks(), project=PACKAGE, stack=stack, preview=False, monitor=monitor)
         SETTINGS.parallel = parallel
         set_all_config({key: _as_engine_sends(value) for key, value in config.items()})
-        loop.run_until_complete(run_pulumi_func(whole))
+        loop.run_until_complete(run_pulumi_func(program))
     return Run(
         resources=monitor.registered(), outputs=monitor.registered_outputs, exports=exports, returned=returned[0]
     )
@@ -261,7 +263,7 @@ def run_program(
     """Run the real `__main__.py` with the committed stack file.
 
     Args:
-        config: keys, without the project's name, that replace those of the stack file; one that is None is left out.
+        config: values that override those of the stack file, by key without the project's name; None removes a key.
         stack: the stack's name.
         environment: see `run`.
     """
@@ -275,7 +277,7 @@ def _main() -> None:
 
 
 def committed_config() -> dict[str, Any]:
-    """What the engine reads: the project file's own values and defaults, then the dev stack's file."""
+    """The configuration the engine reads: the project file's values and defaults, then the dev stack's file."""
     project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
     assert project["name"] == PACKAGE
     values: dict[str, Any] = {}
@@ -295,46 +297,46 @@ def _as_engine_sends(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _steers(name: str) -> bool:
+def _is_removed(name: str) -> bool:
     return name in REDIRECTING_VARIABLES or name.startswith("PULUMI_")
 
 
 def _name(reference: str) -> str:
-    """The name in a URN, or in a provider's reference (URN and id); empty for an empty one."""
+    """The name in a URN or in a provider reference (URN and id); empty if the reference is empty."""
     return reference.split("::")[3] if reference else ""
 
 
 @contextmanager
 def _event_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """A loop of this thread that is closed again; the SDK leaves the ones it makes open."""
+    """An event loop for this thread, closed afterwards; the SDK leaves its own loops open."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
         yield loop
     except BaseException:
-        # What fails leaves futures that nobody waits for; asyncio's complaints about them come later, in another test.
+        # A failure leaves futures that are never awaited; asyncio would warn about them later, during another test.
         loop.set_exception_handler(lambda *_: None)
         raise
     finally:
-        left_over = asyncio.all_tasks(loop)
-        for task in left_over:
+        leftovers = asyncio.all_tasks(loop)
+        for task in leftovers:
             task.cancel()
-        loop.run_until_complete(asyncio.gather(*left_over, return_exceptions=True))
+        loop.run_until_complete(asyncio.gather(*leftovers, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
         asyncio.set_event_loop(None)
 
 
-# --- what one component's test needs of the others -------------------------------------------------------------------
+# --- stand-ins for other components ----------------------------------------------------------------------------------
 
 
 def settings(values: Mapping[str, Any] | None = None, stack: str = "dev") -> Settings:
-    """The settings of a stack file; defaults where it says nothing."""
+    """The settings of a stack file, with defaults filled in."""
     return parse(stack, {key: json.dumps(value) for key, value in (values or {}).items()}, {})
 
 
 def nodes(count: int = 3, *, managers: int = 3, proxies: Sequence[int] = (2, 3), prefix: str = "core") -> list[Node]:
-    """Nodes as the settings plan them; `proxies` are numbers of nodes."""
+    """Nodes as planned by the settings; `proxies` are node numbers."""
     return [
         Node(
             name=f"{prefix}-{number:02d}",
@@ -349,12 +351,12 @@ def nodes(count: int = 3, *, managers: int = 3, proxies: Sequence[int] = (2, 3),
 
 
 def stand_in(name: str) -> command.local.Command:
-    """A resource that stands where another component's would."""
+    """A resource in place of another component's."""
     return command.local.Command(name, create="true")
 
 
 def machines(planned: Sequence[Node]) -> list[Machine]:
-    """Machines whose resources are named machine-core-01 and so on."""
+    """Machines whose resources are named `machine-NODE`."""
     return [Machine(node=node, resource=stand_in(f"machine-{node.name}")) for node in planned]
 
 
@@ -363,12 +365,12 @@ def provider() -> docker.Provider:
 
 
 def image() -> ImageRef:
-    """An image that the step `image` provides."""
+    """An image provided by the step `image`."""
     return ImageRef(reference="localhost:1/site-nginx:1", provided=stand_in("image"))
 
 
 def cluster(*active: str, timeout_factor: int = 1) -> Cluster:
-    """A cluster whose nodes are active after some steps."""
+    """A cluster whose nodes become active after the given steps."""
     return Cluster(
         provider=provider(),
         resource=stand_in("cluster"),

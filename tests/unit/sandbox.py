@@ -1,4 +1,4 @@
-"""A clone with a home and a PATH of its own, in which tests run parts of set-up."""
+"""A clone with its own home and PATH, in which tests run parts of set-up."""
 
 import shutil
 import subprocess
@@ -26,7 +26,7 @@ PINNED = "pulumi==3.272.0\npulumi-command==1.2.1\npulumi-docker==5.2.0\n"
 
 @dataclass
 class Sandbox:
-    """A clone in a folder with a space and a quote in its name, and nothing on PATH but basic programs and stubs."""
+    """A clone whose path has spaces and a quote, with only basic programs and stubs on PATH."""
 
     folder: Path
     env: dict[str, str] = field(default_factory=dict)
@@ -37,8 +37,8 @@ class Sandbox:
         self.state = self.folder / "the user's state" / "swarm-site"
         self.cache = self.folder / "cache" / "swarm-site"
         self.run_folder = self.folder / "run"
-        for made in (self.clone / "tools", self.programs, self.state / "log", self.state / "work", self.cache):
-            made.mkdir(parents=True)
+        for folder in (self.clone / "tools", self.programs, self.state / "log", self.state / "work", self.cache):
+            folder.mkdir(parents=True)
         self.run_folder.mkdir()
         for name in TOOLS:
             shutil.copy(REPOSITORY / "tools" / name, self.clone / "tools" / name)
@@ -62,7 +62,7 @@ class Sandbox:
         }
 
     def write(self, path: str, text: str) -> Path:
-        """Write a file of the clone."""
+        """Write a file in the clone."""
         file = self.clone / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
@@ -77,20 +77,20 @@ class Sandbox:
         return path
 
     def calls(self, name: str) -> list[str]:
-        """The lines that stubs have left in a file of the sandbox."""
+        """The lines that stubs appended to a file of the sandbox."""
         file = self.folder / name
         return file.read_text().splitlines() if file.exists() else []
 
     def setup(self, body: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run shell text with the functions of tools/setup at hand."""
+        """Run shell code with the functions of tools/setup."""
         return self.bash(f"source tools/setup\n{body}", **env)
 
     def bash(self, body: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run shell text in the clone."""
+        """Run shell code in the clone."""
         return self.run([str(self.programs / "bash"), "-c", body, "setup"], **env)
 
     def python(self, code: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run Python text in the clone, with the tests' own interpreter."""
+        """Run Python code in the clone, with the tests' interpreter."""
         return self.run([sys.executable, "-c", code], **env)
 
     def run(self, command: list[str], **env: str) -> subprocess.CompletedProcess[str]:
@@ -107,35 +107,35 @@ class Sandbox:
         )
 
     def start(self, command: list[str], **env: str) -> "subprocess.Popen[str]":
-        """Start a command in the clone, in a process group of its own."""
+        """Start a command in the clone, in its own process group."""
         return subprocess.Popen(
             command, cwd=self.clone, env=self.env | env, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
 
 
 def succeeded(result: subprocess.CompletedProcess[str]) -> str:
-    """What a command printed that had to succeed."""
+    """Check that a command succeeded; return its standard output."""
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
 def refusal(result: subprocess.CompletedProcess[str]) -> str:
-    """What a command said that had to refuse."""
+    """Check that a command refused to run (status 1); return its standard error."""
     assert result.returncode == 1, (result.returncode, result.stdout, result.stderr)
     return result.stderr
 
 
 def until(probe: Callable[[], T]) -> T:
-    """Wait for something to become true, and return it."""
+    """Wait until a probe returns a true value, and return it."""
     deadline = time.monotonic() + 10
     while not (value := probe()):
-        assert time.monotonic() < deadline, "it has not come about in 10 s"
+        assert time.monotonic() < deadline, "timed out after 10 s"
         time.sleep(0.02)
     return value
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
+    """Whether a process is running; a zombie is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:

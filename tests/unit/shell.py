@@ -1,4 +1,4 @@
-"""What the tests of shell scripts share: a machine in a folder, whose nodes and daemons are stubs."""
+"""Shared by the tests of shell scripts: a machine in a folder, with stubs for nodes and daemons."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from components.rendering import TEMPLATES
 from components.scripts import bundle
 
 SSH = r"""#!/usr/bin/env bash
-# ssh: a node is this machine with the programs of `node/` before all others.
+# ssh: a node is this machine with the programs of `node/` first on PATH.
 config="" control="" node=""
 while (($# > 0)); do
   case $1 in
@@ -26,16 +26,16 @@ printf '%s: %s\n' "$node" "$*" >>"$STUBS/ssh.log"
 [[ -z $control ]] || { echo "Control socket connect: No such file or directory" >&2 && exit 255; }
 [[ ! -e $STUBS/dead/$node ]] || { echo "ssh: connect to host $node port 22: No route to host" >&2 && exit 255; }
 [[ ! -e /proc/self/fd/9 ]] || echo "$node: $*" >>"$STUBS/holds-the-lock"
-# Where a test gives nodes a root folder, each has one of its own.
+# If a test gives nodes root folders, each node gets its own.
 [[ ! -e $STUBS/roots ]] || { mkdir -p "$STUBS/roots/$node" && ln -sfn "roots/$node" "$STUBS/root"; }
-# As sshd does: the arguments are one line for the user's shell.
+# Like sshd: the arguments form one line for the user's shell.
 ON_NODE=$node PATH=$STUBS/node:$PATH exec bash -c "$*"
 """
 SUDO = """#!/usr/bin/env bash
 ROOT_ON_NODE=$ON_NODE exec "$@"
 """
 RECORDER = r"""#!/usr/bin/env bash
-# Any program: records how it was called, and answers as the test planned.
+# Stands for any program: records each call and answers as planned by the test.
 name=${0##*/}
 key="${ON_NODE:-here}: $name $*"
 printf '%s\n' "$key" >>"$STUBS/calls"
@@ -58,7 +58,7 @@ ROUTES = """#!/bin/sh
 echo default via 172.17.0.1 dev eth0
 echo 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
 """
-# Waiting is counted, not done.
+# Sleeping only advances the clock.
 NO_WAITING = "sleep() { SECONDS=$((SECONDS + ${A_SLEEP_COUNTS_AS:-60})); }\n"
 QUESTIONS = re.compile(r": docker (node ls|node ps|service ls|service ps|info|\w+ inspect)\b")
 
@@ -67,7 +67,7 @@ Finished = subprocess.CompletedProcess[str]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a program prints when it is called as `pattern` says; with `once`, only the first time."""
+    """A program's output and exit status for calls that match `pattern`; with `once`, only for the first one."""
 
     pattern: str
     output: str = ""
@@ -77,7 +77,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class World:
-    """A machine with nodes of its own, all of it in one folder."""
+    """A machine and its nodes, all in one folder."""
 
     folder: Path
 
@@ -94,7 +94,7 @@ class World:
         return self.folder / "templates"
 
     def prepare(self) -> None:
-        """A stack's folder without nodes, and stubs that answer nothing yet."""
+        """Create a stack folder without nodes, and stubs without answers."""
         (self.work / "machines").mkdir(parents=True)
         (self.work / "locks").mkdir()
         (self.stubs / "dead").mkdir(parents=True)
@@ -104,12 +104,12 @@ class World:
         self.stub("here", "sudo", SUDO)
         for name in ("docker", "vagrant"):
             self.stub("here", name, RECORDER)
-        # A script that runs amok on a node must not reach this machine's files.
+        # A faulty script must not touch this machine's files.
         for name in ("rm", "mkdir", "mv", "ln", "curl", "docker"):
             self.stub("node", name, RECORDER)
 
     def nodes(self, *names: str, managers: int = 7) -> None:
-        """Today's settings, and machines that were created."""
+        """Add nodes to the settings, with machines that exist."""
         roles = ["manager" if index < managers else "worker" for index in range(len(names))]
         lines = [f"{name} 192.0.2.{index + 11} {roles[index]}\n" for index, name in enumerate(names)]
         (self.work / "nodes").write_text("".join(lines))
@@ -117,7 +117,7 @@ class World:
             self.create(name)
 
     def create(self, name: str) -> Path:
-        """The folder of a machine that was created to the end."""
+        """Create the folder of a complete machine."""
         folder = self.work / "machines" / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "ssh_config").write_text(f"Host {name}\n")
@@ -128,7 +128,7 @@ class World:
         (self.stubs / "dead" / name).touch()
 
     def plan(self, *answers: Answer) -> None:
-        """What programs answer from now on; of two answers that fit, the first."""
+        """Set the programs' answers from now on; of several matches, the first applies."""
         lines = [
             "\t".join([str(int(a.once)), str(a.status), a.pattern, a.output.replace("\\", "\\\\").replace("\n", "\\n")])
             for a in answers
@@ -136,14 +136,14 @@ class World:
         (self.stubs / "answers").write_text("".join(line + "\n" for line in lines))
 
     def stub(self, place: str, name: str, text: str) -> None:
-        """A program of this machine (`here`) or of every node (`node`)."""
+        """Put a program on this machine (`here`) or on every node (`node`)."""
         path = self.stubs / place / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
         path.chmod(0o755)
 
     def free_disk(self, megabytes: int) -> None:
-        """What `df` prints for every folder, also for one that this machine lacks."""
+        """Set the free space reported by `df`, even for folders that do not exist here."""
         head = "echo Filesystem 1M-blocks Used Available"
         self.stub("here", "df", f"#!/bin/sh\n{head}\necho /dev/x 99999 0 {megabytes} 9% /\n")
 
@@ -161,35 +161,35 @@ class World:
         }
 
     def run(self, *command: str, stdin: str = "", **environment: str) -> Finished:
-        """Run a command in the folder, with the real tree in place."""
+        """Run a command in the folder, with the real `templates/`."""
         if not self.tree.exists():
             self.tree.symlink_to(TEMPLATES)
         return self._run(*command, stdin=stdin, **environment)
 
     def script(self, path: str, *arguments: str, stdin: str = "", **environment: str) -> Finished:
-        """Run a script of `templates/` as a create does: from the tree."""
+        """Run a script of `templates/` as a create does: from the project folder."""
         return self.run(
             "/bin/sh", "-c", f'exec bash templates/{path} "$@"', "sh", *arguments, stdin=stdin, **environment
         )
 
     def delete(self, path: str, **environment: str) -> Finished:
-        """Run a script of `templates/` as a delete does: as it stands in the state, and without the tree."""
+        """Run a script of `templates/` as a delete does: from its text in the state, without the project folder."""
         text = bundle(path, self.environment(**environment)["PROVIDER"])
         return self.without_tree(text, path, **environment)
 
     def altered(self, path: str, changes: dict[str, str], **environment: str) -> Finished:
-        """Run a script of `templates/` in which other text stands: a shorter limit, another folder."""
+        """Run a script of `templates/` with parts replaced, such as a time limit or a folder."""
         return self.bash(self.altered_text(path, changes, **environment), **environment)
 
     def altered_text(self, path: str, changes: dict[str, str], **environment: str) -> str:
         text = bundle(path, self.environment(**environment)["PROVIDER"])
         for old, new in changes.items():
-            assert old in text, f"{path} does not hold {old}"
+            assert old in text, f"{path} does not contain {old}"
             text = text.replace(old, new)
         return text
 
     def without_tree(self, text: str, path: str, *arguments: str, **environment: str) -> Finished:
-        """Run a script's text as a delete runs; `path` is the name it goes by."""
+        """Run a script's text as a delete does; `path` is its `$0`, below `templates/`."""
         self.tree.unlink(missing_ok=True)
         command = f'exec bash -c "$DELETE_SCRIPT" templates/{path} "$@"'
         return self._run("/bin/sh", "-c", command, "sh", *arguments, **environment, DELETE_SCRIPT=text)
@@ -198,16 +198,16 @@ class World:
         return self.run("bash", "-c", text, "script", *arguments, stdin=stdin, **environment)
 
     def lib(self, code: str, *arguments: str, source: str = "", stdin: str = "", **environment: str) -> Finished:
-        """Run code with the functions of lib.sh, and of another file of `templates/`, in strict mode."""
+        """Run code in strict mode with the functions of lib.sh and, optionally, another file of `templates/`."""
         return self.bash(f"{library(source)}{code}", *arguments, stdin=stdin, **environment)
 
     def calls(self) -> list[str]:
-        """How the recorded programs were called, in order: `NODE: program arguments`."""
+        """The recorded calls, in order: `NODE: program arguments`."""
         path = self.stubs / "calls"
         return path.read_text().splitlines() if path.exists() else []
 
     def orders(self) -> list[str]:
-        """The calls that change something."""
+        """The recorded calls that are not mere queries."""
         return [call for call in self.calls() if not QUESTIONS.search(call)]
 
     def connections(self) -> list[str]:
@@ -224,13 +224,13 @@ class World:
             text=True,
             check=False,
             timeout=60,
-            umask=0o077,  # the strictest a user may have: what others must read is made readable by the script
+            umask=0o077,  # the strictest: scripts must set modes themselves for files that others read
         )
 
 
 @dataclass(frozen=True)
 class Rooted:
-    """Nodes with a folder each in place of `/srv/swarm-site`, and real programs to work in it."""
+    """Nodes with a folder each instead of `/srv/swarm-site`, and real programs."""
 
     world: World
 
@@ -243,7 +243,7 @@ class Rooted:
         return self.world.bash(text, **environment)
 
     def assert_readable(self, folder: Path) -> None:
-        """Every user of a node can read the files in it."""
+        """Check that every user of a node can read the folder."""
         paths = [folder, *(path for path in folder.rglob("*") if not path.is_symlink() and "used" not in path.parts)]
         modes = {path: path.stat().st_mode & 0o7777 for path in paths}
         assert {mode for path, mode in modes.items() if path.is_file()} == {0o644}
@@ -251,20 +251,20 @@ class Rooted:
 
 
 def library(source: str = "") -> str:
-    """The lines that give code the functions of lib.sh, and of another file of `templates/`."""
+    """The lines that source lib.sh and, optionally, another file of `templates/`, in strict mode."""
     paths = ["lib.sh", source] if source else ["lib.sh"]
     return "set -euo pipefail\n" + "".join(f". templates/{path}\n" for path in paths)
 
 
 def succeeded(done: Finished) -> str:
-    """What a script printed, which ended well and called nothing unplanned."""
+    """Check that a script succeeded and made no unplanned call; return its standard output."""
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}{done.stderr}"
     assert "unplanned" not in done.stderr
     return done.stdout
 
 
 def refused(done: Finished) -> str:
-    """The error of a script that failed by its own decision and called nothing unplanned."""
+    """Check that a script refused to continue (status 1) and made no unplanned call; return its standard error."""
     assert done.returncode == 1, f"exit status {done.returncode}\n{done.stdout}{done.stderr}"
     assert "unplanned" not in done.stderr
     return done.stderr
@@ -280,7 +280,7 @@ HEALTHY = "core-01 Ready Active Leader\ncore-02 Ready Active Reachable\ncore-03 
 
 
 def manages(name: str) -> list[Answer]:
-    """A manager of a healthy swarm with two proxies and two tasks of the application; it obeys every order."""
+    """Answers of a manager of a healthy swarm with two proxies and two application tasks; every change succeeds."""
     return [
         Answer(f"{name}: docker node ls -q", "id1\nid2\nid3\n"),
         Answer(NODES_OF.format(name), HEALTHY),
@@ -300,7 +300,7 @@ def no_manager(name: str) -> Answer:
 
 
 def entries(name: str, *listings: str) -> list[Answer]:
-    """What a manager lists as ids and names of nodes, call by call; the last listing stays."""
+    """A manager's successive listings of node ids and names; the last one repeats."""
     pattern = f"{name}: docker node ls --format {{{{.ID}}}} {{{{.Hostname}}}}"
     return [Answer(pattern, listing, once=index < len(listings) - 1) for index, listing in enumerate(listings)]
 
@@ -325,4 +325,4 @@ NOTHING_EXISTS = [
     Answer("here: docker volume inspect *", status=1),
     Answer("here: docker network inspect *", status=1),
 ]
-"""Docker of this machine, which has nothing of the stack."""
+"""The local Docker, with no resources of the stack."""

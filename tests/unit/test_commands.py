@@ -238,11 +238,11 @@ def test_two_commands_of_one_name_are_refused() -> None:
 
 
 def test_the_harness_refuses_what_nobody_planned() -> None:
-    with pytest.raises(AssertionError, match=r"an invoke that nobody planned: a:b:c"):
+    with pytest.raises(AssertionError, match=r"unexpected invoke: a:b:c"):
         run(lambda: pulumi.runtime.invoke_async("a:b:c", {}))
-    with pytest.raises(AssertionError, match=r"a lookup that nobody planned: command:local:Command some-id"):
+    with pytest.raises(AssertionError, match=r"unexpected lookup: command:local:Command some-id"):
         run(lambda: [command.local.Command("thing", opts=pulumi.ResourceOptions(id="some-id"))])
-    with pytest.raises(AssertionError, match=r"a resource of a type that nobody planned: a:b:C"):
+    with pytest.raises(AssertionError, match=r"unexpected resource type: a:b:C"):
         run(lambda: [pulumi.CustomResource("a:b:C", "thing", {})])
 
 

@@ -1,4 +1,4 @@
-"""templates/lib.sh: what the scripts of a stack share."""
+"""templates/lib.sh: the functions shared by the scripts of a stack."""
 
 import fcntl
 import os
@@ -17,7 +17,7 @@ from tools import stack
 
 # --- quote ------------------------------------------------------------------------------------------------------------
 
-WORDS = [
+ARGUMENTS = [
     "",
     "word",
     "two words",
@@ -43,23 +43,23 @@ WORDS = [
 ]
 
 
-def through(shell: str, words: Sequence[str]) -> list[str]:
-    """Quote words, and let another shell read them."""
-    code = library() + 'for word; do quote "$word"; printf " "; done'
-    quoted = subprocess.run(["bash", "-c", code, "quote", *words], cwd=PROJECT, capture_output=True, check=True).stdout
+def round_trip(shell: str, arguments: Sequence[str]) -> list[str]:
+    """Quote arguments, and have a shell parse them."""
+    command = ["bash", "-c", library() + 'for one; do quote "$one"; printf " "; done', "quote", *arguments]
+    quoted = subprocess.run(command, cwd=PROJECT, capture_output=True, check=True).stdout
     printed = subprocess.run([shell, "-c", b"printf '%s\\0' " + quoted], capture_output=True, check=True).stdout
-    return [os.fsdecode(word) for word in printed.split(b"\0")[:-1]]
+    return [os.fsdecode(argument) for argument in printed.split(b"\0")[:-1]]
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
-def test_quoting_preserves_a_word(shell: str) -> None:
-    assert through(shell, WORDS) == WORDS
+def test_quoting_preserves_arguments(shell: str) -> None:
+    assert round_trip(shell, ARGUMENTS) == ARGUMENTS
 
 
 @hypothesis_settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), min_size=1, max_size=8))
-def test_quoting_preserves_any_words(words: list[str]) -> None:
-    assert through("sh", words) == words
+def test_quoting_preserves_any_arguments(arguments: list[str]) -> None:
+    assert round_trip("sh", arguments) == arguments
 
 
 # --- on_node ----------------------------------------------------------------------------------------------------------
@@ -67,21 +67,21 @@ def test_quoting_preserves_any_words(words: list[str]) -> None:
 
 def test_arguments_reach_a_node_unchanged(world: World) -> None:
     world.nodes("core-01")
-    done = world.lib('on_node core-01 printf "%s\\0" "$@"', *WORDS)
-    assert succeeded(done).split("\0")[:-1] == WORDS
+    done = world.lib('on_node core-01 printf "%s\\0" "$@"', *ARGUMENTS)
+    assert succeeded(done).split("\0")[:-1] == ARGUMENTS
 
 
-def test_a_function_takes_what_it_calls_and_its_arguments_to_a_node(world: World) -> None:
+def test_a_function_runs_on_a_node_with_its_callees_and_arguments(world: World) -> None:
     world.nodes("core-01")
     code = """
     inner() { printf '%s on %s\\n' "$1" "$ON_NODE"; }
-    outer() { for word; do inner "$word"; done; }
+    outer() { for argument; do inner "$argument"; done; }
     on_node core-01 outer "$@"
     """
     assert succeeded(world.lib(code, "a b", "it's", "$HOME")) == "a b on core-01\nit's on core-01\n$HOME on core-01\n"
 
 
-def test_a_function_knows_labels_and_folders_on_a_node(world: World) -> None:
+def test_labels_and_folders_are_defined_on_a_node(world: World) -> None:
     world.nodes("core-01")
     shared = {name: value for name, value in shell_names().items() if name.startswith(("LABEL_", "FOLDER_"))}
     code = f'f() {{ for name in {" ".join(shared)}; do echo "$name=${{!name}}"; done; }}\non_node core-01 f'
@@ -99,7 +99,7 @@ def test_stdin_reaches_a_node(world: World) -> None:
     assert succeeded(world.lib("f() { cat; }; on_node core-01 f <<<'three'")) == "three\n"
 
 
-def test_a_function_on_a_node_stops_at_its_first_error(world: World) -> None:
+def test_a_function_on_a_node_stops_at_the_first_error(world: World) -> None:
     world.nodes("core-01")
     done = world.lib("f() { echo before; false; echo after; }; on_node core-01 f")
     assert (done.returncode, done.stdout) == (1, "before\n")
@@ -111,7 +111,7 @@ def test_a_function_on_a_node_stops_at_its_first_error(world: World) -> None:
 
 
 @pytest.mark.parametrize("caller", ["if {}; then :; fi; exit $?", "{} || exit $?", "output=$({}) || exit $?"])
-def test_a_function_on_a_node_stops_at_its_first_error_even_in_a_condition(world: World, caller: str) -> None:
+def test_a_function_on_a_node_stops_at_the_first_error_even_in_a_condition(world: World, caller: str) -> None:
     world.nodes("core-01")
     world.lib('f() { false; touch "$STUBS/went-on"; }; ' + caller.format("on_node core-01 f"))
     assert not (world.stubs / "went-on").exists()
@@ -122,25 +122,25 @@ def test_on_node_returns_the_exit_status_of_the_command(world: World) -> None:
     assert world.lib("on_node core-01 exit 3").returncode == 3
 
 
-def test_a_dead_node_fails_with_the_error_of_ssh(world: World) -> None:
+def test_a_command_on_a_dead_node_fails_with_the_error_of_ssh(world: World) -> None:
     world.nodes("core-01")
     world.kill("core-01")
     done = world.lib("on_node core-01 true")
     assert (done.returncode, done.stderr) == (255, "ssh: connect to host core-01 port 22: No route to host\n")
 
 
-def test_a_command_that_hangs_is_killed_after_its_limit(world: World) -> None:
+def test_a_hanging_command_is_killed_at_its_limit(world: World) -> None:
     world.nodes("core-01")
     assert world.lib("LIMIT=0.1 on_node core-01 tail -f /dev/null").returncode == 124
 
 
-def test_a_limit_bounds_one_call_only(world: World) -> None:
+def test_a_limit_applies_to_one_call_only(world: World) -> None:
     world.nodes("core-01")
     assert succeeded(world.lib('LIMIT=5 on_node core-01 true; echo "${LIMIT-none}"')) == "none\n"
 
 
 def test_a_connection_does_not_inherit_the_lock(world: World) -> None:
-    """It may outlive the script, and would hold the lock."""
+    """It may outlive the script, and would keep the lock."""
     world.nodes("core-01")
     succeeded(world.lib('take_lock "$WORK/locks/x" 1; on_node core-01 true; [[ -e /proc/$$/fd/9 ]]'))
     assert not (world.stubs / "holds-the-lock").exists()
@@ -149,7 +149,7 @@ def test_a_connection_does_not_inherit_the_lock(world: World) -> None:
 # --- nodes ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_peers_of_a_node_are_all_other_nodes_of_todays_settings(world: World) -> None:
+def test_the_peers_of_a_node_are_all_other_nodes_in_the_settings(world: World) -> None:
     world.nodes("core-01", "core-02", "core-03")
     assert succeeded(world.lib("peers", NODE="core-02")) == "core-01\ncore-03\n"
     assert succeeded(world.lib("peers")) == "core-01\ncore-02\ncore-03\n"
@@ -165,7 +165,7 @@ def test_the_node_list_has_the_address_of_each_node(world: World) -> None:
     assert succeeded(world.lib("address_of core-02")) == "192.0.2.12\n"
 
 
-def test_a_node_answers_if_it_was_created_and_is_alive(world: World) -> None:
+def test_a_node_answers_if_it_exists_and_is_alive(world: World) -> None:
     world.nodes("core-01", "core-02")
     world.kill("core-02")
     code = 'for name in core-01 core-02 core-03; do if answers "$name"; then echo "$name"; fi; done'
@@ -182,14 +182,14 @@ def test_messages_begin_with_the_node_or_this_machine(world: World) -> None:
 # --- time limits ------------------------------------------------------------------------------------------------------
 
 
-def test_a_condition_that_holds_already_is_not_waited_for(world: World) -> None:
+def test_a_condition_that_already_holds_is_not_waited_for(world: World) -> None:
     assert succeeded(world.lib("wait_for 0 it true")) == ""
 
 
-def test_a_wait_reports_every_ten_seconds_and_ends_at_its_limit(world: World) -> None:
+def test_a_wait_reports_every_ten_seconds_and_fails_at_its_limit(world: World) -> None:
     code = 'begin=$SECONDS; wait_for 25 "the moon" false || echo "status $? after $((SECONDS - begin)) s"'
     output = succeeded(world.lib(code, A_SLEEP_COUNTS_AS="1", NODE=""))
-    # A slow machine adds a second of its own here and there.
+    # A slow machine may add a second here and there.
     assert re.fullmatch(
         r"(this machine: waiting for the moon, [12]\d s\n){2}status 1 after 2[5-9] s\n",
         output,
@@ -216,10 +216,10 @@ def test_time_limits_are_five_times_as_long_for_emulated_machines(
     assert stack.scaled(10) == seconds
     assert succeeded(world.lib("scaled 10")) == f"{seconds}\n"
     waited = succeeded(world.lib('wait_for 10 "it" false || echo "$SECONDS"', A_SLEEP_COUNTS_AS="5")).splitlines()
-    assert seconds <= int(waited[-1]) < seconds + 5, "a slow machine adds a second of its own"
+    assert seconds <= int(waited[-1]) < seconds + 5, "a slow machine may add a second"
 
 
-def test_a_command_on_an_emulated_node_has_a_limit_too(world: World) -> None:
+def test_the_limit_of_a_command_is_longer_on_an_emulated_node(world: World) -> None:
     (world.work / "emulated").touch()
     world.nodes("core-01")
     world.stub("here", "timeout", RECORDER)
@@ -235,7 +235,7 @@ def test_a_free_lock_is_taken_silently_and_released_at_the_end(world: World) -> 
         assert succeeded(world.lib('take_lock "$WORK/locks/x" 0; echo mine')) == "mine\n"
 
 
-def test_a_lock_that_stays_taken_fails_and_says_how_to_find_its_holder(world: World) -> None:
+def test_a_lock_that_is_not_released_fails_with_how_to_find_its_holder(world: World) -> None:
     with (world.work / "locks/x").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = world.lib('take_lock "$WORK/locks/x" 0; echo mine', NODE="core-01")
@@ -245,7 +245,7 @@ def test_a_lock_that_stays_taken_fails_and_says_how_to_find_its_holder(world: Wo
     )
 
 
-def test_a_lock_is_waited_for_until_its_holder_ends(world: World) -> None:
+def test_a_script_waits_for_a_lock_until_its_holder_ends(world: World) -> None:
     succeeded(world.lib("true"))  # puts the tree in place
     with (world.work / "locks/x").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -265,7 +265,7 @@ def test_a_lock_is_waited_for_until_its_holder_ends(world: World) -> None:
 # --- update_node ------------------------------------------------------------------------------------------------------
 
 
-def test_an_update_that_conflicts_with_nothing_fails_at_once(world: World) -> None:
+def test_an_update_that_fails_without_a_conflict_is_not_retried(world: World) -> None:
     world.plan(Answer("here: docker node update *", "no such node\n", status=1))
     assert refused(world.lib("update_node core-01 --availability drain")) == "no such node\n"
     assert len(world.calls()) == 1
@@ -274,7 +274,7 @@ def test_an_update_that_conflicts_with_nothing_fails_at_once(world: World) -> No
 # --- the stubs themselves ---------------------------------------------------------------------------------------------
 
 
-def test_a_call_that_no_test_planned_fails(world: World) -> None:
+def test_an_unplanned_call_fails(world: World) -> None:
     done = world.bash("docker whoami")
     assert (done.returncode, done.stderr) == (97, "unplanned: here: docker whoami\n")
     assert world.calls() == ["here: docker whoami"]
