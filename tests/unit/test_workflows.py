@@ -130,7 +130,7 @@ def test_there_is_one_comment_with_a_hidden_marker(tmp_path: Path, known: str, c
     [
         ("**Nothing changes.**", 0, "**Nothing changes.**\n"),
         ("**Refused.**", 2, "**Refused.**\n"),
-        ("", 2, "**No preview:** make pr-preview failed; the log of the check says why.\n"),
+        ("", 2, "**No preview:** make pr-preview failed; see the log of this check.\n"),
     ],
     ids=["fine", "refused", "failed"],
 )
