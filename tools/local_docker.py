@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -22,6 +22,8 @@ ANSWER_SECONDS = 10
 PULL_SECONDS = 900
 REQUEST_SECONDS = 900
 """How long Docker may work on any other request before its first byte."""
+SWEEP_TENTHS = 300
+"""How long Docker may take to end a build that was cut off, in tenths of a second."""
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
 
@@ -82,9 +84,11 @@ class LocalDocker:
 
     def __init__(self, output: IO[str]) -> None:
         self.output = output
+        self.hang_up: Callable[[], None] = lambda: None
         try:
             with deadline(CONNECT_SECONDS, f"no answer within {CONNECT_SECONDS} s"):
                 self.client = docker.from_env(timeout=REQUEST_SECONDS)
+            self.client.api.hooks["response"].append(self._remember)
         except FAILURES as error:
             place = os.environ.get("DOCKER_HOST", "its socket")
             advice = "What to do: start it (systemctl start docker, or as this machine starts it), then run again."
@@ -152,7 +156,8 @@ class LocalDocker:
     def sweep(self, base: str, label: str) -> None:
         """Remove an image, and nameless ones of a label, once the container of a build that was cut off is gone."""
         filters = {"label": label, "dangling": True}
-        for _ in range(50):
+        self.hang_up()  # Docker builds on as long as somebody listens
+        for _ in range(SWEEP_TENTHS):
             with contextlib.suppress(*FAILURES):
                 if self.has(base):
                     self.client.images.remove(base)  # not by force, which does not wait for a container
@@ -160,6 +165,9 @@ class LocalDocker:
                 if not self.client.images.list(filters=filters):
                     return
             time.sleep(0.1)
+
+    def _remember(self, response: Any, **_: object) -> None:
+        self.hang_up = response.close
 
     def _follow(self, events: Iterable[Mapping[str, Any]]) -> None:
         output = ""

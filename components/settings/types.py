@@ -26,8 +26,9 @@ host_label = matching(
     r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?",
     "must be a lower case RFC 1123 host name of at most 30 letters, digits and inner hyphens",
 )
+# Without addresses: the proxies' own health checks go to 127.0.0.1.
 _host_name = matching(
-    r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*",
+    r"(?=.{1,253}$)(?!(.*\.)?[0-9]+$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*",
     "must be a lower case host name, as visitors type it",
 )
 _user = matching(r"[a-z_][a-z0-9_-]{0,31}", "must be the name of a Unix account: small letters, digits, '-' and '_'")

@@ -109,7 +109,7 @@ class World:
             self.stub("node", name, RECORDER)
 
     def nodes(self, *names: str, managers: int = 7) -> None:
-        """Add nodes to the settings, with machines that exist."""
+        """Set the nodes of the settings, and create their machines."""
         roles = ["manager" if index < managers else "worker" for index in range(len(names))]
         lines = [f"{name} 192.0.2.{index + 11} {roles[index]}\n" for index, name in enumerate(names)]
         (self.work / "nodes").write_text("".join(lines))
@@ -207,7 +207,7 @@ class World:
         return path.read_text().splitlines() if path.exists() else []
 
     def orders(self) -> list[str]:
-        """The recorded calls that are not mere queries."""
+        """The recorded calls that change something."""
         return [call for call in self.calls() if not QUESTIONS.search(call)]
 
     def connections(self) -> list[str]:

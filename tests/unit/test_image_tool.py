@@ -1,10 +1,13 @@
 """`tools.images` without Docker: names, sources, reasons, the order of ways, messages."""
 
+import http.server
 import io
 import shutil
 import signal
 import subprocess
 import sys
+import threading
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -170,7 +173,7 @@ def test_a_deadline_interrupts_what_takes_too_long() -> None:
 
 def docker_with(monkeypatch: pytest.MonkeyPatch, **api: Any) -> tuple[LocalDocker, io.StringIO]:
     """A Docker whose low-level answers are given, and its log."""
-    client, log = SimpleNamespace(api=SimpleNamespace(**api)), io.StringIO()
+    client, log = SimpleNamespace(api=SimpleNamespace(**api, hooks={"response": []})), io.StringIO()
     monkeypatch.setattr(docker, "from_env", lambda **_: client)
     return LocalDocker(log), log
 
@@ -207,6 +210,68 @@ def test_an_import_that_fails_in_its_answer_is_a_failure(monkeypatch: pytest.Mon
     local, _ = docker_with(monkeypatch, import_image=lambda *_, **__: answer)
     with pytest.raises(UnavailableError, match=r"^no space left on device$"):
         local.unpack(Path("base.tar"), "base:1", "site.recipe=x")
+
+
+class Builder(http.server.BaseHTTPRequestHandler):
+    """A Docker that builds until nobody listens any more, and has no image."""
+
+    protocol_version = "HTTP/1.1"
+    gone = threading.Event()
+
+    def do_GET(self) -> None:
+        answers = {"/version": b'{"ApiVersion": "1.41"}', "/v1.41/images/json": b"[]"}
+        found = answers.get(urllib.parse.urlsplit(self.path).path)
+        self.answer(200 if found else 404, found or b'{"message": "No such image"}')
+
+    def do_POST(self) -> None:
+        if not self.path.startswith("/v1.41/build"):
+            return self.answer(200, b"{}")
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        event = b'{"stream": "now"}\r\n'
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
+        while self.rfile.read(1):
+            pass
+        return self.gone.set()
+
+    def answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class names it
+        """Nothing on the tests' stderr."""
+
+
+class Interrupted(io.StringIO):
+    """A log at which the signal arrives."""
+
+    def write(self, text: str) -> int:
+        raise SystemExit(143)
+
+
+def test_a_build_that_is_interrupted_between_two_events_ends_before_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Builder) as server:
+        threading.Thread(target=server.serve_forever).start()
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        try:
+            local = LocalDocker(Interrupted())
+            with pytest.raises(SystemExit) as raised:
+                local.build(tmp_path, IMAGE, {})
+            local.sweep("base:1", "site.recipe=x")
+            # The exception's frames are alive, as they are in a `finally`, and would hold the connection.
+            assert raised.traceback
+            assert Builder.gone.wait(5)
+            local.client.close()
+        finally:
+            server.shutdown()
 
 
 # --- the order

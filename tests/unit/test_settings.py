@@ -225,6 +225,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
         'for example "docs.example"',
     ),
     (
+        {"applications": {"docs": {"port": 8081, "hosts": ["127.0.0.1"]}}},
+        'swarm-site:applications.docs.hosts.0: "127.0.0.1" must be a lower case host name, as visitors type it; '
+        'for example "docs.example"',
+    ),
+    (
         {"applications": {"docs": {"port": 8081, "hosts": "docs.example"}}},
         'swarm-site:applications.docs.hosts: "docs.example" must be a list; for example ["docs.example"]',
     ),
@@ -344,6 +349,8 @@ GOOD: list[dict[str, Any]] = [
     {"backend": {"port": 80}, "proxy": {"port": 8080}},
     {"backend": {"replicas": 3}, "proxy": {"replicas": 3}},
     {"proxy": {"max_body_size": "999999g"}},
+    {"applications": {"docs": {"port": 8081, "hosts": ["docs.example", "web1", "xn--e1afmkfd.example", "d9.example"]}}},
+    {"applications": {"docs": {"port": 8081, "replicas": 3, "memory": None}}},
 ]
 
 

@@ -235,17 +235,20 @@ def test_every_script_passes_shellcheck() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_tools_check_reads_every_script() -> None:
-    listing = re.search(r"(?ms)^files_in\(\) \{\n.*?^\}\n", (PROJECT / "tools/check").read_text())
-    assert listing
+def test_tools_check_reads_every_script_and_nothing_else() -> None:
+    function = re.search(r"(?ms)^files_in\(\) \{\n.*?^\}\n", (PROJECT / "tools/check").read_text())
+    assert function
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", f"{listing[0]}files_in sh"],
+        ["bash", "-euo", "pipefail", "-c", f"{function[0]}files_in sh"],
         cwd=PROJECT,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert {f"templates/{name}" for name in [*SCRIPTS, *RECIPE_SCRIPTS]} <= set(done.stdout.splitlines())
+    files = done.stdout.splitlines()
+    assert {f"templates/{name}" for name in [*SCRIPTS, *RECIPE_SCRIPTS]} <= set(files)
+    first_lines = {file: (PROJECT / file).read_text().partition("\n")[0] for file in files}
+    assert [file for file, line in first_lines.items() if not re.match("#!.*sh$|# shellcheck shell=", line)] == []
 
 
 @pytest.mark.parametrize("name", RECIPE_SCRIPTS)

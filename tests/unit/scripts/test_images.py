@@ -69,16 +69,16 @@ def test_a_new_image_removes_older_ones_that_no_container_uses(world: World) -> 
         Answer("core-01: docker load"),
         Answer(
             "core-01: docker image ls localhost:1/site-nginx *",
-            f"{IMAGE}\nlocalhost:1/site-nginx:1\nlocalhost:1/site-nginx:2\n",
+            f"{IMAGE}\nlocalhost:1/site-nginx:1\n{IMAGE}-old\n",
         ),
         Answer("core-01: docker image rm localhost:1/site-nginx:1", status=1),
-        Answer("core-01: docker image rm localhost:1/site-nginx:2"),
+        Answer(f"core-01: docker image rm {IMAGE}-old"),
         STARTS,
     )
     succeeded(deliver(world))
     assert [call for call in world.calls() if " rm " in call] == [
         "core-01: docker image rm localhost:1/site-nginx:1",
-        "core-01: docker image rm localhost:1/site-nginx:2",
+        f"core-01: docker image rm {IMAGE}-old",
     ]
 
 

@@ -67,7 +67,8 @@ def test_a_manager_reports_nodes_reasons_services_tasks_and_faults(world: World)
             "here: docker service ps --no-trunc --filter desired-state=shutdown *",
             "fault\tproxy.2\tcore-02\tNo such image\tt1\tRejected\n"
             "fault\tproxy.3\tcore-03\t\tt2\tComplete 1 second ago\n"
-            "fault\tproxy.4\tcore-03\t\tt3\tShutdown 1 second ago\n",
+            "fault\tproxy.4\tcore-03\t\tt3\tShutdown 1 second ago\n"
+            "fault\tproxy.5\tcore-03\tout of memory\tt4\tComplete 1 second ago\n",
         ),
     )
     assert succeeded(on_the_node(world, "status/manager.sh")).splitlines() == [
@@ -77,4 +78,5 @@ def test_a_manager_reports_nodes_reasons_services_tasks_and_faults(world: World)
         "task\tproxy.1\tcore-01\tRunning",
         "fault\tproxy.2\tcore-02\tNo such image\tt1\tRejected",
         "fault\tproxy.3\tcore-03\tended: its health check failed, or it quit\tt2\tComplete 1 second ago",
+        "fault\tproxy.5\tcore-03\tout of memory\tt4\tComplete 1 second ago",
     ]
