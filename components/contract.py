@@ -55,7 +55,12 @@ FOLDER_CONTENT = f"{FOLDER_SITE}/content"
 FOLDER_PROXY = f"{FOLDER_SITE}/proxy"
 """The same for the proxy's configuration."""
 FOLDER_HOST = f"{FOLDER_SITE}/host"
-"""On an adopted host: its owner, what the adoption changed, and the script that gives it back."""
+"""On an adopted host: the record of its adoption, which is there from before the first change until after the last.
+
+It holds `owner`, `whose` (the owner for people), `changes` (a line each: KIND NAME) and `release`, which undoes them.
+"""
+FOLDER_DRAFT = f"{FOLDER_SITE}/draft"
+"""On a host: a record that is being written or removed. Nothing on the host depends on it."""
 
 # --- the stack's folder on this machine -------------------------------------------------------------------------------
 

@@ -18,6 +18,8 @@ ADOPTED = "ssh"
 NODE_RECIPE = TEMPLATES / "images" / "node"
 MACHINE_RECIPE = TEMPLATES / "images" / "machine"
 """What a node needs beside `NODE_RECIPE` where it is a virtual machine."""
+SENT_TO_HOSTS = ("hosts/adopt.sh", "hosts/release.sh", "images/node/files/etc/docker/daemon.json")
+"""What an adoption puts on a host; a changed one runs the adoption again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,7 @@ class Machines(pulumi.ComponentResource):
             step=Step.MACHINE,
             create="machines/create.sh",
             delete="machines/delete.sh",
+            sent=SENT_TO_HOSTS if node.host else (),
             environment={**_common(settings), **environment},
             triggers=[identity],
             node=node.name,
@@ -125,12 +128,23 @@ def _common(settings: Settings) -> Mapping[str, str]:
 def _ssh_to_machines(settings: Settings) -> Mapping[str, str]:
     """The network of machines that are created, their memory in MB, and how a manager is found."""
     return {
-        "NETWORK": str(settings.network),
+        **_network(settings),
         "MEMORY_WANTED": str(sum(node.memory for node in settings.nodes)),
         "SSH_CONFIG": render(
             "swarm/ssh_config", work=stack_folder(settings.stack), timeout_factor=settings.machines.timeout_factor
         ),
     }
+
+
+def _network(settings: Settings) -> Mapping[str, str]:
+    """What a provider's scripts need of the network, in which this machine is the GATEWAY."""
+    network = settings.network
+    values = {"NETWORK": str(network)}
+    if settings.machines.provider == "libvirt":
+        values |= {"GATEWAY": str(network[1]), "DHCP_FIRST": str(network[2]), "DHCP_LAST": str(network[-2])}
+    if settings.machines.provider == "virtualbox":
+        values |= {"GATEWAY": str(network[1]), "NETMASK": str(network.netmask)}
+    return values
 
 
 def _ssh_to_hosts(settings: Settings) -> Mapping[str, str]:

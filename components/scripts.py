@@ -8,13 +8,15 @@ from pathlib import Path
 import pulumi
 import pulumi_command as command
 
-from components.contract import Step, stack_folder
+from components.contract import Step, shell_names, stack_folder
 from components.digest import text_hash
 from components.rendering import TEMPLATES
 from components.settings import Node
 
 SOURCED = re.compile(r'^\. "?templates/([^"\n]+)"?$', re.MULTILINE)
 """A line by which a script sources another file of `templates/`."""
+IDLE_LINE = re.compile(r"^[ \t]*(#.*)?\n", re.MULTILINE)
+"""A line without a command. Tests prove of every script that the shell reads the same without them."""
 
 Environment = Mapping[str, pulumi.Input[str]]
 
@@ -28,11 +30,21 @@ class Machine:
 
 
 def bundle(script: str, provider: str = "") -> str:
-    """The text of a script with every file that it sources in its place, each once.
+    """The text of a script as it runs, alone: see `in_place`.
+
+    It has no comments, no empty lines and no shared name that it does not use: the state holds it several times a node.
 
     Args:
         script: path below `templates/`.
         provider: what `$PROVIDER` stands for in the paths of sourced files.
+    """
+    text = IDLE_LINE.sub("", in_place(script, provider))
+    unused = [name for name in shell_names() if len(re.findall(rf"\b{name}\b", text)) == 1]
+    return re.sub(rf'^({"|".join(unused)})=".*"\n', "", text, flags=re.MULTILINE) if unused else text
+
+
+def in_place(script: str, provider: str = "") -> str:
+    """The text of a script with every file that it sources in its place, each once.
 
     Raises:
         FileNotFoundError: there is no such script, or it sources a file that does not exist.
@@ -55,6 +67,7 @@ def script(
     step: Step,
     create: str,
     delete: str | None = None,
+    sent: Sequence[str] = (),
     environment: Environment,
     triggers: Sequence[pulumi.Input[str]] = (),
     minutes: int,
@@ -63,15 +76,16 @@ def script(
 ) -> command.local.Command:
     """A Command whose scripts are files of `templates/`.
 
-    The create runs from the tree; its hash is an input, so a changed script runs again. The delete travels as text: the
-    tree may be of another version by then. `exec` keeps the shell's parent: `$PPID` is the plugin, the same for every
-    Command of a run.
+    The create runs from the tree; the hash of its text, and of what it sends, is an input that runs it again. The
+    delete travels as text: the tree may be of another version by then. `exec` keeps the shell's parent: `$PPID` is the
+    plugin, the same for every Command of a run.
 
     Args:
         name: the resource's name.
         step: what it does; tools choose Commands by it.
         create: the script that creates it, and runs again when any input changes.
         delete: the script that removes it; without one, there is nothing to remove.
+        sent: other files below `templates/` that the create reads and sends to a host.
         environment: the scripts' inputs beside WORK, STEP and NODE. A changed value runs `create` again.
         triggers: identities; when one changes, the delete runs first, then the create.
         minutes: how long each script may take.
@@ -81,7 +95,7 @@ def script(
     provider = environment.get("PROVIDER", "")
     assert isinstance(provider, str), "PROVIDER decides which file a script sources"
     own = {"WORK": stack_folder(pulumi.get_stack()), "STEP": step.value, "NODE": node}
-    texts = {"SCRIPT_HASH": text_hash(bundle(create, provider))[:12]}
+    texts = {"SCRIPT_HASH": text_hash("".join(bundle(path, provider) for path in (create, *sent)))[:12]}
     if delete:
         texts["DELETE_SCRIPT"] = bundle(delete, provider)
     return command.local.Command(

@@ -9,25 +9,14 @@ set -euo pipefail
 
 boxes=${XDG_CACHE_HOME:-$HOME/.cache}/swarm-site/boxes
 
-# newest: version and URL of the public box, from its catalogue on stdin.
-newest() {
-  python3 -c '
-import json, sys
-for version in json.load(sys.stdin)["versions"]:
-    for provider in version["providers"]:
-        if provider["name"] == sys.argv[1] and provider.get("architecture", "amd64") in ("amd64", "unknown"):
-            sys.exit(print(version["version"], provider["url"]))
-sys.exit("the catalogue has none for " + sys.argv[1])
-' "$PROVIDER"
-}
-
 # public_box: sets `file` to the public box's; fails if it is not available, with `why`.
 public_box() {
-  local catalogue version url
+  local catalogue newest version url
   why="its catalogue did not answer within 8 s"
   catalogue=$(curl -sSfL --max-time 8 "${VAGRANT_SERVER_URL:-https://vagrantcloud.com}/api/v2/vagrant/$BOX" 2>>"$LOG") || return 1
   why="its catalogue has none for $PROVIDER"
-  read -r version url < <(newest <<<"$catalogue" 2>>"$LOG") || return 1
+  newest=$(.venv/bin/python -m tools.box_catalogue "$PROVIDER" <<<"$catalogue" 2>>"$LOG") || return 1
+  read -r version url <<<"$newest"
   file=$boxes/${BOX//\//-}-$version-$PROVIDER.box
   if [[ -e $file ]]; then return 0; fi
   take_lock "$file.lock" 1500

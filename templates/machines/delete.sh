@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Removes one machine. Inputs: WORK, STACK, NODE, PROVIDER.
 set -euo pipefail
-. templates/lib.sh
-# shellcheck source=templates/machines/providers/docker.sh
-. "templates/machines/providers/$PROVIDER.sh"
+. templates/base.sh
+# shellcheck source=templates/machines/providers/remove/docker.sh
+. "templates/machines/providers/remove/$PROVIDER.sh"
 
 mkdir -p "$LOCKS"
 take_lock "$LOCKS/$NODE" 300

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What `make up` asks of a machine that does not answer. Inputs: WORK, STACK, NODE, PROVIDER, ACTION (see `power`).
+# Tells or changes the power state of a machine, for `make up`. Inputs: WORK, STACK, NODE, PROVIDER, ACTION (state, start, off).
 set -euo pipefail
 . templates/lib.sh
 # shellcheck source=templates/machines/providers/docker.sh

@@ -6,6 +6,14 @@ set -euo pipefail
 # shellcheck source=templates/machines/providers/docker.sh
 . "templates/machines/providers/$PROVIDER.sh"
 
+# need TOOL…: each of them is installed on this machine. For `check_host`.
+need() {
+  local tool
+  for tool; do
+    command -v "$tool" >/dev/null || fail "$tool is not installed; run: tools/setup up"
+  done
+}
+
 if [[ -e $NODES_FILE || -e $PROVIDER_FILE ]]; then
   created_with=$(cat "$PROVIDER_FILE" 2>/dev/null || echo docker)
   [[ $created_with == "$PROVIDER" ]] ||

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Removes the stack's folder, and every machine that no other resource removed. Inputs: WORK, STACK, PROVIDER.
 set -euo pipefail
-. templates/lib.sh
-# shellcheck source=templates/machines/providers/docker.sh
-. "templates/machines/providers/$PROVIDER.sh"
+. templates/base.sh
+# shellcheck source=templates/machines/providers/remove/docker.sh
+. "templates/machines/providers/remove/$PROVIDER.sh"
 
 for folder in "$MACHINES"/*/; do
   [[ -d $folder ]] || continue
@@ -11,9 +11,9 @@ for folder in "$MACHINES"/*/; do
   remove_machine "$NODE"
   say "removed leftover machine"
 done
-for name in $(leftovers); do
-  NODE=$name
-  remove_machine "$name"
+names=$(leftovers) || fail "can't list the stack's machines (see above); then run again: make down"
+for NODE in $names; do
+  remove_machine "$NODE"
   say "removed leftover machine, which had no folder"
 done
 remove_network

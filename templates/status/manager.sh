@@ -4,8 +4,10 @@ set -euo pipefail
 . templates/contract.sh
 
 docker node ls --format 'node\t{{.Hostname}}\t{{.Status}}\t{{.Availability}}\t{{.ManagerStatus}}'
+# Unlike `ls` and `ps`, `inspect` does not turn \t into a tab.
+tab=$'\t'
 docker node ls -q |
-  xargs docker node inspect -f "drained\t{{.Description.Hostname}}\t{{index .Spec.Labels \"$LABEL_PROXY\"}}\t{{index .Spec.Labels \"$LABEL_DRAINED\"}}"
+  xargs docker node inspect -f "drained$tab{{.Description.Hostname}}$tab{{index .Spec.Labels \"$LABEL_PROXY\"}}$tab{{index .Spec.Labels \"$LABEL_DRAINED\"}}"
 docker service ls --format 'service\t{{.Name}}\t{{.Replicas}}'
 docker service ls -q | xargs -r docker service ps --filter desired-state=running --format 'task\t{{.Name}}\t{{.Node}}\t{{.CurrentState}}'
 # A task that ended well was asked to, because its health check failed: Docker keeps no error of it.

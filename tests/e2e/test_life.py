@@ -655,7 +655,7 @@ NODES_AND_FILES = (
     ),
     Drift(
         lambda site: remove_image(site, "core-03"),
-        "image on core-03: is missing",
+        r"image on core-03: is missing \(localhost:1/site-nginx:\w+\)",
         ("nginx-image", "nginx-image-core-03"),
     ),
     Drift(

@@ -3,10 +3,11 @@
 import os
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.contract import FOLDER_SITE
+from components.contract import FOLDER_SITE, PROJECT
 from components.rendering import TEMPLATES
 from components.scripts import bundle
 
@@ -60,6 +61,8 @@ echo 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
 """
 # Sleeping only advances the clock.
 NO_WAITING = "sleep() { SECONDS=$((SECONDS + ${A_SLEEP_COUNTS_AS:-60})); }\n"
+TREE = {"templates": TEMPLATES, "tools": PROJECT / "tools", ".venv": Path(sys.prefix)}
+"""What creates find in the project's folder, and deletes do not."""
 QUESTIONS = re.compile(r": docker (node ls|node ps|service ls|service ps|info|\w+ inspect)\b")
 
 Finished = subprocess.CompletedProcess[str]
@@ -161,9 +164,10 @@ class World:
         }
 
     def run(self, *command: str, stdin: str = "", **environment: str) -> Finished:
-        """Run a command in the folder, with the real `templates/`."""
-        if not self.tree.exists():
-            self.tree.symlink_to(TEMPLATES)
+        """Run a command in the folder, with the real tree in place."""
+        for name, target in TREE.items():
+            if not (self.folder / name).exists():
+                (self.folder / name).symlink_to(target)
         return self._run(*command, stdin=stdin, **environment)
 
     def script(self, path: str, *arguments: str, stdin: str = "", **environment: str) -> Finished:
@@ -189,8 +193,9 @@ class World:
         return text
 
     def without_tree(self, text: str, path: str, *arguments: str, **environment: str) -> Finished:
-        """Run a script's text as a delete does; `path` is its `$0`, below `templates/`."""
-        self.tree.unlink(missing_ok=True)
+        """Run a script's text as a delete runs; `path` is the name it goes by."""
+        for name in TREE:
+            (self.folder / name).unlink(missing_ok=True)
         command = f'exec bash -c "$DELETE_SCRIPT" templates/{path} "$@"'
         return self._run("/bin/sh", "-c", command, "sh", *arguments, **environment, DELETE_SCRIPT=text)
 
@@ -310,6 +315,10 @@ def entries(name: str, *listings: str) -> list[Answer]:
 STACK_FOLDER = {
     "NODE": "",
     "NETWORK": "192.168.56.0/24",
+    "NETMASK": "255.255.255.0",
+    "GATEWAY": "192.168.56.1",
+    "DHCP_FIRST": "192.168.56.2",
+    "DHCP_LAST": "192.168.56.254",
     "NODES": "core-01 192.168.56.11 manager\ncore-02 192.168.56.12 manager",
     "MEMORY_WANTED": "1",
     "SSH_CONFIG": "Host swarm-manager\n",

@@ -23,6 +23,8 @@ FILES = {
     "a/create.sh": '#!/usr/bin/env bash\n. templates/lib.sh\nspeak "created $NODE, $PPID"\nexit "${STATUS:-0}"\n',
     "a/delete.sh": "#!/usr/bin/env bash\n. templates/lib.sh\nspeak removed\n",
     "a/by.sh": '#!/usr/bin/env bash\n. templates/lib.sh\n. "templates/a/$PROVIDER.sh"\nspeak "$(kind)"\n',
+    "sent/program.sh": "#!/usr/bin/env bash\n. templates/lib.sh\nspeak here\n",
+    "sent/settings.json": '{"log-driver": "json-file"}\n',
     "a/broken.sh": "#!/usr/bin/env bash\n\nno-such-program\n",
 }
 
@@ -101,8 +103,27 @@ def test_a_command_with_nothing_to_remove_has_no_delete() -> None:
 def test_a_change_of_the_script_or_of_what_it_sources_changes_an_input(tree: Path, changed: str) -> None:
     before = registered().inputs
     with (tree / "templates" / changed).open("a") as file:
-        file.write("# changed\n")
+        file.write("true\n")
     after = registered().inputs
+    assert before["environment"].pop("SCRIPT_HASH") != after["environment"].pop("SCRIPT_HASH")
+    assert before == after
+
+
+@pytest.mark.parametrize("changed", ["a/create.sh", "a/delete.sh", "lib.sh"])
+def test_a_comment_changes_no_input(tree: Path, changed: str) -> None:
+    before = registered(delete="a/delete.sh").inputs
+    with (tree / "templates" / changed).open("a") as file:
+        file.write("\n  # changed\n")
+    assert registered(delete="a/delete.sh").inputs == before
+
+
+@pytest.mark.parametrize("changed", ["sent/program.sh", "sent/settings.json", "lib.sh"])
+def test_a_change_of_a_file_that_the_script_sends_changes_an_input(tree: Path, changed: str) -> None:
+    sent = ["sent/program.sh", "sent/settings.json"]
+    before = registered(sent=sent).inputs
+    with (tree / "templates" / changed).open("a") as file:
+        file.write("changed\n")
+    after = registered(sent=sent).inputs
     assert before["environment"].pop("SCRIPT_HASH") != after["environment"].pop("SCRIPT_HASH")
     assert before == after
 
@@ -112,6 +133,12 @@ def test_the_provider_decides_which_file_is_sourced() -> None:
     assert executed(made, "delete", {}).stdout == "plain\n"
     with pytest.raises(FileNotFoundError):
         registered(create="a/by.sh", environment={"PROVIDER": "other"})
+
+
+def test_a_bundle_has_the_shared_names_that_it_uses_and_no_other(tree: Path) -> None:
+    lines = ['LOCKS="${WORK-}/locks"', 'MACHINES="${WORK-}/machines"', 'MACHINE_LOG="log"', 'OTHER="kept"']
+    (tree / "templates" / "lib.sh").write_text("\n".join([*lines, 'echo "$MACHINES"']))
+    assert bundle("lib.sh").splitlines() == [lines[1], lines[3], 'echo "$MACHINES"']
 
 
 def test_a_bundle_holds_each_sourced_file_once() -> None:

@@ -1,11 +1,15 @@
 """The machines: the stack's folder, the box, one machine a node."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
+from components import scripts
 from components.digest import folder_hash, text_hash
-from components.machines import Machines
-from components.rendering import render
+from components.machines import SENT_TO_HOSTS, Machines
+from components.rendering import TEMPLATES, render
 from tests.unit.harness import COMMAND, ROOT, Run, run, settings
 
 COMPONENT = "swarm-site:index:Machines"
@@ -69,6 +73,28 @@ def test_the_folder_has_the_nodes_the_network_and_the_way_to_a_manager() -> None
     assert folder.scripts == {"create": "machines/stack_folder.sh", "delete": "machines/sweep.sh"}
     assert folder.inputs["triggers"] == []
     assert folder.timeouts == {"create": "5m", "update": "5m", "delete": "5m"}
+
+
+@pytest.mark.parametrize(
+    ("provider", "network", "addresses"),
+    [
+        ("docker", "10.20.0.0/16", {}),
+        ("libvirt", "10.20.0.0/16", {"GATEWAY": "10.20.0.1", "DHCP_FIRST": "10.20.0.2", "DHCP_LAST": "10.20.255.254"}),
+        (
+            "libvirt",
+            "172.16.0.128/28",
+            {"GATEWAY": "172.16.0.129", "DHCP_FIRST": "172.16.0.130", "DHCP_LAST": "172.16.0.142"},
+        ),
+        ("virtualbox", "192.168.56.0/22", {"GATEWAY": "192.168.56.1", "NETMASK": "255.255.252.0"}),
+        ("virtualbox", "192.168.58.16/28", {"GATEWAY": "192.168.58.17", "NETMASK": "255.255.255.240"}),
+    ],
+)
+def test_the_folder_gets_what_its_provider_needs_of_the_network(
+    provider: str, network: str, addresses: Mapping[str, str]
+) -> None:
+    folder = made({**count(1, provider=provider), "network": network})["machines-workshop"].own
+    others = ("STACK", "PROVIDER", "NODES", "MEMORY_WANTED", "SSH_CONFIG")
+    assert {key: value for key, value in folder.items() if key not in others} == {"NETWORK": network, **addresses}
 
 
 def test_the_folder_is_created_first_and_removed_last() -> None:
@@ -194,6 +220,23 @@ def test_another_way_to_a_host_is_the_same_host() -> None:
     before, after = (made(hosts(1, **way))["machines-core-01"] for way in ({}, {"port": 2222}))
     assert before.inputs["triggers"] == after.inputs["triggers"]
     assert before.environment["SSH_CONFIG"] != after.environment["SSH_CONFIG"]
+
+
+def test_a_change_of_what_is_sent_to_a_host_adopts_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = made(hosts(1))["machines-core-01"]
+    bundle = scripts.bundle
+    for path in SENT_TO_HOSTS:
+        changes = {path: "changed\n"}
+        monkeypatch.setattr(scripts, "bundle", lambda name, by, more=changes: bundle(name, by) + more.get(name, ""))
+        after = made(hosts(1))["machines-core-01"]
+        assert after.environment["SCRIPT_HASH"] != before.environment["SCRIPT_HASH"], path
+        assert after.inputs["triggers"] == before.inputs["triggers"]
+
+
+def test_what_an_adoption_sends_is_what_its_script_reads() -> None:
+    text = (TEMPLATES / "machines/providers/ssh.sh").read_text()
+    read = re.findall(r"(?m)^(?![.#]).*?templates/([\w/]+[.]\w+)", text)
+    assert sorted(read) == sorted(SENT_TO_HOSTS)
 
 
 def test_each_provider_has_a_delete_of_its_own() -> None:

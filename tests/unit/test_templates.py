@@ -261,21 +261,19 @@ def test_no_script_hides_a_failure() -> None:
     """`|| true` stands only where what failed does not matter, or is in a log; each place is known here."""
     known = {
         # Nothing to end: ssh's shared connection, the child of a run that ends.
-        ("machines/providers/docker.sh", 'ssh -F "$folder/$MACHINE_SSH_CONFIG" -O exit'),
-        ("machines/providers/libvirt.sh", 'ssh -F "$folder/$MACHINE_SSH_CONFIG" -O exit'),
-        ("machines/providers/virtualbox.sh", 'ssh -F "$folder/$MACHINE_SSH_CONFIG" -O exit'),
+        ("machines/providers/remove/vagrant.sh", 'ssh -F "$folder/$MACHINE_SSH_CONFIG" -O exit'),
         # It may have exited by itself; its end is waited for.
-        ("machines/providers/vagrant.sh", 'xargs -r kill -s "$signal"'),
+        ("machines/providers/remove/vagrant.sh", 'xargs -r kill -s "$signal"'),
         # Stopped or started already; the next command fails if it matters.
-        ("machines/providers/libvirt.sh", 'net-destroy "$own"'),
-        ("machines/providers/libvirt.sh", 'pool-start "$own"'),
-        ("machines/providers/libvirt.sh", 'destroy "$own-$1"'),
-        ("machines/providers/virtualbox.sh", 'controlvm "$machine" poweroff'),
+        ("machines/providers/remove/libvirt.sh", 'net-destroy "$own"'),
+        ("machines/providers/remove/libvirt.sh", 'pool-start "$own"'),
+        ("machines/providers/remove/libvirt.sh", 'destroy "$own-$1"'),
+        ("machines/providers/remove/virtualbox.sh", 'controlvm "$machine" poweroff'),
         ("machines/providers/virtualbox.sh", "sed -n 's/^VMState"),
         ("machines/box.sh", 'docker rm -f "$container"'),
-        ("machines/providers/ssh.sh", 'ssh -F "$folder/$MACHINE_SSH_CONFIG" -O exit'),
+        ("machines/providers/remove/ssh.sh", 'ssh -F "$folder/$MACHINE_SSH_CONFIG" -O exit'),
         # Docker may remove it itself; what stays is removed in the next round.
-        ("machines/providers/ssh.sh", "words=$(xargs docker rm -fv"),
+        ("hosts/release.sh", "output=$(xargs docker rm -fv"),
         ("machines/sweep.sh", 'ssh -O exit -o ControlPath="$socket"'),
         # No line found is an answer.
         # An incomplete transfer shows in the hash.

@@ -14,7 +14,7 @@
       "--label=@{ contract.LABEL_STACK }@=@{ stack }@",
       "--label=@{ contract.LABEL_NODE }@=@{ node.name }@",
       "--restart=unless-stopped",
-      # A proxy gives up a connection to a machine that vanished after 6 s, not after a quarter of an hour.
+      # A proxy gives up its connection to a vanished machine after 6 s instead of 15 minutes.
       "--sysctl=net.ipv4.tcp_retries2=4",
       "--memory=@{ node.memory }@m",
       "--cpus=@{ node.cpus }@",

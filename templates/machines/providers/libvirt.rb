@@ -1,11 +1,11 @@
-  # Emulation takes minutes for what hardware virtualization does in seconds.
+  # Emulation takes minutes where hardware virtualization takes seconds.
   config.vm.boot_timeout = 900
   work = File.expand_path("../..", __dir__)
   config.vm.box = "swarm-site-@{ stack }@"
   config.vm.box_check_update = false
   config.vm.define "@{ node.name }@"
-  # A box made here boots with its own kernel, from which it also learns its name and the stack's key. A public one is told
-  # by a script, which it lets in with Vagrant's well-known key, and which takes that key away.
+  # A box built here boots with its own kernel, whose command line has the machine's name and the stack's key. A public one
+  # gets them from a script, which logs in with Vagrant's well-known key and then removes that key.
   kernel = File.join(work, "@{ contract.KERNEL_FILE.path }@")
   if File.exist?(kernel)
     config.vm.hostname = nil
@@ -30,7 +30,7 @@
     libvirt.random model: "random"
     libvirt.serial type: "file", source: { path: "/var/lib/libvirt/images/swarm-site-@{ stack }@/@{ node.name }@.console" }
     libvirt.storage_pool_name = "swarm-site-@{ stack }@"
-    # The stack's network has this card's address: no second network for Vagrant itself.
+    # The machine's one card is in the stack's network: Vagrant needs no second network for itself.
     libvirt.management_network_name = "swarm-site-@{ stack }@"
     libvirt.management_network_address = "@{ network }@"
     libvirt.management_network_mac = "@{ '52:54:%02x:%02x:%02x:%02x'|format(*node.address.split('.')|map('int')) }@"

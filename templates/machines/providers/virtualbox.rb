@@ -3,11 +3,11 @@
   config.vm.box = "swarm-site-@{ stack }@"
   config.vm.box_check_update = false
   config.vm.define "@{ node.name }@"
-  # VirtualBox has no other way for Vagrant itself; it leads from this machine alone.
+  # Vagrant reaches VirtualBox's machines by a forwarded port only; it is open to this machine alone.
   config.vm.network "forwarded_port", guest: 22, host: 2222, host_ip: "127.0.0.1", id: "ssh", auto_correct: true, disabled: false
   hostonly = File.join(work, "@{ contract.HOSTONLY_FILE.path }@")
   config.vm.network "private_network", ip: "@{ node.address }@", netmask: "@{ network.netmask }@", name: (File.read(hostonly).strip if File.exist?(hostonly))
-  # The script is let in with Vagrant's well-known key, and takes that key away.
+  # The script logs in with Vagrant's well-known key, and then removes that key.
   config.ssh.private_key_path = [File.join(work, "@{ contract.KEY_FILE.path }@"), Vagrant.user_data_path.join("insecure_private_key").to_s]
   config.vm.provision "file", source: File.join(work, "@{ contract.RECIPE_FOLDER.path }@"), destination: "/tmp/recipe"
   config.vm.provision "shell", path: File.join(work, "@{ contract.RECIPE_FOLDER.path }@/provision"), args: ["@{ node.name }@"]

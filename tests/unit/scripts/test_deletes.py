@@ -55,12 +55,3 @@ def test_a_delete_succeeds_without_its_machine(world: World, path: str, state: s
 def test_every_delete_of_the_components_is_tested_here() -> None:
     text = "".join(path.read_text() for path in (PROJECT / "components").rglob("*.py"))
     assert set(re.findall(r'delete="(.*?)"', text)) == set(DELETES)
-
-
-@pytest.mark.parametrize("path", DELETES)
-@pytest.mark.parametrize("provider", ["docker", "libvirt", "virtualbox", "ssh"])
-def test_a_delete_names_no_file_of_the_tree_outside_its_creates(world: World, path: str, provider: str) -> None:
-    """`create_machine` may read the tree, and no delete calls it."""
-    text = world.altered_text(path, {}, PROVIDER=provider)
-    lines = re.sub(r"(?ms)^create_machine\(\) \{\n.*?^\}$", "", text).splitlines()
-    assert [line for line in lines if "templates/" in line and not line.startswith("#")] == []

@@ -1,15 +1,19 @@
-"""templates/machines/ with the provider ssh: hosts that exist are adopted, and given back as they were found."""
+"""templates/hosts/, and templates/machines/ with provider ssh: hosts are adopted, and given back as they were found."""
 
 import fcntl
 import json
+import os
 import re
+import shutil
 import stat
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from components.rendering import TEMPLATES
+from components.scripts import in_place
 from tests.unit.shell import (
     NO_WAITING,
     RECORDER,
@@ -29,6 +33,7 @@ INPUTS = {
     "PORTS": "8080 80",
     "SSH_CONFIG": "Host web-1\n",
 }
+SETTINGS = "images/node/files/etc/docker/daemon.json"
 OWNED = "/srv/", "/etc/", "/var/lib/", "/proc/", "/sys/"
 """Folders of a host and of this machine: a test's host has its own in place of each."""
 # A test's host has the programs of `node/`, and no other.
@@ -65,7 +70,7 @@ INSTALLS = [
 
 PROGRAMS = [
     *("apt-get", "curl", "docker", "dpkg", "dpkg-query", "getent", "gpasswd", "groupdel", "id", "ip", "iptables"),
-    *("iptables-restore", "iptables-save", "keepalived", "rsync", "systemctl", "uname", "usermod"),
+    *("iptables-restore", "iptables-save", "systemctl", "uname", "usermod"),
 ]
 
 
@@ -89,21 +94,57 @@ class Host:
         for name in programs:
             (self.world.stubs / "node" / name).unlink()
 
-    def text(self, path: str, changes: dict[str, str] | None = None) -> str:
-        text = self.world.altered_text(path, changes or {}, **INPUTS)
+    def moved(self, text: str) -> str:
+        """A script in which the host's folders are those of the test."""
         return re.sub(rf"(?<![\w.~])({'|'.join(OWNED)})", rf"{self.files}\1", text)
 
-    def script(self, path: str, **environment: str) -> Finished:
-        return self.world.bash(self.text(path), **INPUTS | environment)
+    def place_tree(self) -> None:
+        shutil.copytree(TEMPLATES, self.world.tree, dirs_exist_ok=True)
+        for path in self.world.tree.rglob("*.sh"):
+            path.write_text(self.moved(path.read_text()))
 
-    def delete(self, path: str, **environment: str) -> Finished:
-        return self.world.without_tree(self.text(path), path, **INPUTS | environment)
+    def script(self, path: str, **environment: str) -> Finished:
+        self.place_tree()
+        return self.world.script(path, **INPUTS | environment)
+
+    def delete(self, path: str, changes: dict[str, str] | None = None, **environment: str) -> Finished:
+        if self.world.tree.exists():
+            shutil.rmtree(self.world.tree)
+        text = self.moved(self.world.altered_text(path, changes or {}, **INPUTS))
+        return self.world.without_tree(text, path, **INPUTS | environment)
 
     def adopt(self) -> Finished:
         return self.script("machines/create.sh")
 
-    def give_back(self, **environment: str) -> Finished:
-        return self.delete("machines/delete.sh", **environment)
+    def give_back(self, changes: dict[str, str] | None = None, **environment: str) -> Finished:
+        return self.delete("machines/delete.sh", changes, **environment)
+
+    def release(self, *arguments: str) -> Finished:
+        """Run what stands on the host, as its owner would: without this machine's tree and inputs."""
+        return subprocess.run(
+            ["bash", self.notes / "release", *arguments],
+            cwd=self.files,
+            env={
+                "PATH": f"{self.world.stubs}/node:{os.environ['PATH']}",
+                "STUBS": str(self.world.stubs),
+                "BASH_ENV": str(self.world.stubs / "no-waiting"),
+                "ON_NODE": "web-1",
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def found(self) -> dict[str, str]:
+        """Every file and folder of the host with its text."""
+        paths = sorted(self.files.rglob("*"))
+        return {str(path.relative_to(self.files)): path.read_text() if path.is_file() else "" for path in paths}
+
+    @property
+    def mark(self) -> Path:
+        """Says, on this machine, that the host may have something to give back."""
+        return self.world.work / "machines/web-1/adopted"
 
     @property
     def notes(self) -> Path:
@@ -114,9 +155,8 @@ class Host:
 
     def orders(self) -> list[str]:
         """The calls that change the host."""
-        asks = re.compile(
-            r"web-1: (docker (info|version|network inspect|ps|image ls)|apt-get -s|dpkg-query|getent|id|uname)\b"
-        )
+        docker = "docker (info|version|network inspect|ps|image ls)"
+        asks = re.compile(rf"web-1: ({docker}|apt-get -s|iptables -S|dpkg-query|getent|id|uname)\b")
         return [call.removeprefix("web-1: ") for call in self.world.calls() if not asks.match(call)]
 
 
@@ -194,7 +234,7 @@ def test_an_adoption_installs_docker_and_records_every_new_package(host: Host) -
         "usermod -aG docker admin",
     ]
     settings = json.loads((host.files / "etc/docker/daemon.json").read_text())
-    assert settings == json.loads((TEMPLATES / "images/node/files/etc/docker/daemon.json").read_text())
+    assert settings == json.loads((TEMPLATES / SETTINGS).read_text())
 
 
 def test_an_interrupted_adoption_continues_from_its_record(host: Host) -> None:
@@ -213,7 +253,7 @@ def test_an_interrupted_adoption_continues_from_its_record(host: Host) -> None:
 
 
 def test_an_incomplete_record_is_written_again(host: Host) -> None:
-    host.file("srv/swarm-site/noting/changes", "package half")
+    host.file("srv/swarm-site/draft/changes", "package half")
     succeeded(host.adopt())
     assert host.changes() == ["member admin", "network docker_gwbridge"]
 
@@ -221,7 +261,7 @@ def test_an_incomplete_record_is_written_again(host: Host) -> None:
 def test_a_refused_adoption_lists_every_cause_and_changes_nothing(host: Host) -> None:
     host.file("proc/net/tcp", "   0: 00000000:1F90 00000000:0000 0A\n   1: 0100007F:0050 00000000:0000 0A\n")
     host.file("etc/os-release", "ID=fedora\n")
-    host.without("rsync")
+    host.without("curl")
     (host.files / "srv/swarm-site").mkdir()
     host.world.plan(
         Answer("web-1: uname -n", "www\n"),
@@ -231,13 +271,13 @@ def test_a_refused_adoption_lists_every_cause_and_changes_nothing(host: Host) ->
     )
     error = refused(host.adopt())
     assert error == (
-        "web-1: can't be adopted: it calls itself www: a host has its own name in machines.hosts too; "
-        "it has a /srv/swarm-site that is of no stack: move that away; "
-        "it is fedora, and packages are installed on Debian and Ubuntu alone; install there: rsync; "
-        "it is in a swarm that is not this stack's; "
-        "its Docker keeps containers alive over restarts (live-restore), which no swarm allows; switch that off there; "
-        "something listens on its port 8080; something listens on its port 80 "
-        "(log: .work/dev/machines/web-1/log); put it right and run again: make up\n"
+        "web-1: can't be adopted: its host name is www; use that name in machines.hosts; "
+        "/srv/swarm-site exists but belongs to no stack; move it away; "
+        "it runs fedora, and packages are installed on Debian and Ubuntu only; install them there: curl; "
+        "it is a member of another swarm; "
+        "its Docker keeps containers running across restarts (live-restore), which a swarm does not allow; "
+        "disable that there; its port 8080 is already in use; its port 80 is already in use "
+        "(log: .work/dev/machines/web-1/log); fix the cause and run again: make up\n"
     ).replace("/srv/", f"{host.files}/srv/")
     assert host.orders() == []
     assert list((host.files / "srv/swarm-site").iterdir()) == []
@@ -247,7 +287,7 @@ def test_a_host_with_data_of_an_uninstalled_docker_is_refused(host: Host) -> Non
     host.without("docker")
     host.file("var/lib/docker/image")
     host.world.plan(*INSTALLS, *THERE)
-    assert "it has data of a Docker that is not installed" in refused(host.adopt())
+    assert "holds data of a Docker that is no longer installed; move it away" in refused(host.adopt())
     assert host.orders() == []
 
 
@@ -261,13 +301,14 @@ def test_a_host_of_another_owner_is_refused_with_how_to_release_it(host: Host, o
     host.file("srv/swarm-site/host/owner", owner)
     host.file("srv/swarm-site/host/whose", "stack blue of ann@there\n")
     error = refused(host.adopt())
-    assert "web-1: can't be adopted: it belongs to stack blue of ann@there; take it down there, or, if that is" in error
-    assert f"run on the host: sudo bash {host.notes}/release" in error
+    assert "web-1: can't be adopted: it belongs to stack blue of ann@there; run make down there or, if that" in error
+    assert f"no longer exists, on the host: sudo bash {host.notes}/release" in error
     assert host.orders() == []
+    assert not host.mark.exists()
 
 
 def test_packages_that_can_not_be_fetched_fail_with_the_error_of_apt(host: Host) -> None:
-    host.without("rsync")
+    host.without("curl")
     host.world.plan(Answer("web-1: apt-get * update", "E: no network\n", status=100), *THERE)
     assert "can't be adopted: apt-get update failed: E: no network (log: " in refused(host.adopt())
     assert not host.notes.exists()
@@ -287,7 +328,7 @@ CHANGED = "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @"
         (
             "192.0.2.11 admin 22",
             f"No ED25519 host key is known for 192.0.2.11 {STRICT}\nHost key verification failed.\n",
-            "the host key of 192.0.2.11 is not known to this user's ssh; look at the fingerprint and add it: "
+            "the host key of 192.0.2.11 is not known to this user's ssh; check its fingerprint and add it: "
             "ssh -p 22 admin@192.0.2.11 true",
         ),
         (
@@ -299,29 +340,29 @@ CHANGED = "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @"
         (
             "192.0.2.11 admin 2222 bastion",
             f"{CHANGED}\nHost key for bastion has changed {STRICT}\nHost key verification failed.\n",
-            "the host key of bastion is another one than this user's ssh knows: it was made anew, or something stands "
-            "between. Find out which; if the new key is right, forget the old one: ssh-keygen -R 'bastion', and",
+            "the host key of bastion has changed: the host was reinstalled, or the connection is being intercepted. "
+            "If the new key is right, forget the old one: ssh-keygen -R 'bastion', and",
         ),
         (
             "192.0.2.11 admin 22",
             "admin@192.0.2.11: Permission denied (publickey).\n",
-            "it takes none of this user's ssh keys; add one: ssh-copy-id -p 22 admin@192.0.2.11",
+            "it accepts none of this user's ssh keys; add one: ssh-copy-id -p 22 admin@192.0.2.11",
         ),
         (
             "192.0.2.11 admin 22 bastion",
             "admin@192.0.2.11: Permission denied (publickey).\n",
-            "it takes none of this user's ssh keys; add one: ssh-copy-id -p 22 -o ProxyJump=bastion admin@192.0.2.11",
+            "it accepts none of this user's ssh keys; add one: ssh-copy-id -p 22 -o ProxyJump=bastion admin@192.0.2.11",
         ),
         (
             "192.0.2.11 admin 22 ann@bastion:2222",
             "ann@bastion: Permission denied (publickey).\n",
-            "its jump host ann@bastion takes none of this user's ssh keys; add one there until this gets in: "
+            "its jump host ann@bastion accepts none of this user's ssh keys; add one there, then try: "
             "ssh -p 22 -J ann@bastion:2222 admin@192.0.2.11 true",
         ),
         (
             "192.0.2.11 admin 22",
             "ssh: connect to host 192.0.2.11 port 22: No route to host\n",
-            "it does not answer; see why: ssh -p 22 admin@192.0.2.11 true",
+            "it does not answer; find out why: ssh -p 22 admin@192.0.2.11 true",
         ),
     ],
 )
@@ -339,7 +380,7 @@ def test_a_user_whose_sudo_asks_for_a_password_is_refused(host: Host) -> None:
     host.world.stub("node", "sudo", "#!/bin/sh\necho 'a password is required' >&2\nexit 1\n")
     host.world.stub("here", "sudo", "#!/bin/sh\nexit 1\n")
     assert refused(host.adopt()) == (
-        "web-1: can't be adopted: its user needs sudo without a password; let it, there: "
+        "web-1: can't be adopted: its user needs passwordless sudo; run there as root: "
         "echo 'admin ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/swarm-site\n"
     ).replace("/etc/", f"{host.files}/etc/")
 
@@ -418,7 +459,7 @@ def test_a_docker_that_keeps_its_swarm_ports_is_waited_for_and_reported_once(hos
     host.file("proc/net/tcp6", "   0: 00000000000000000000000000000000:1F0A 0:0000 0A\n")
     output = succeeded(host.give_back(A_SLEEP_COUNTS_AS="0"))
     said = (
-        "web-1: its Docker has left the swarm, and still listens on port 2377 or 7946; it ends when Docker is restarted"
+        "web-1: its Docker left the swarm but still listens on port 2377 or 7946; restart it there: systemctl restart"
     )
     assert output.count(said) == 1
     assert not host.notes.exists()
@@ -461,19 +502,108 @@ def test_packages_that_others_need_by_now_stay(host: Host) -> None:
         Answer("web-1: apt-get -s purge *", "Purg owners-thing [1]\nPurg docker.io [20]\nPurg runc [1]\n"), *GIVES_BACK
     )
     output = succeeded(host.give_back())
-    assert "web-1: these packages stay, because owners-thing would go with them: runc docker.io\n" in output
+    assert "web-1: keeping these packages: removing them would also remove owners-thing: runc docker.io\n" in output
     assert not [order for order in host.orders() if "apt-get" in order]
 
 
-@pytest.mark.parametrize("owner", ["ANOTHER web-1\n", None])
-def test_a_host_of_another_owner_is_not_changed_by_a_delete(host: Host, owner: str | None) -> None:
+@pytest.mark.parametrize("record", ["host", "draft"])
+def test_a_host_of_another_owner_is_not_changed_by_a_delete(host: Host, record: str) -> None:
     (host.world.create("web-1") / "adopted").touch()
-    if owner:
-        host.file("srv/swarm-site/host/owner", owner)
-    succeeded(host.give_back())
+    host.file(f"srv/swarm-site/{record}/owner", "ANOTHER web-1\n")
+    host.file(f"srv/swarm-site/{record}/whose", "stack blue of ann@there\n")
+    before = host.found()
+    whose = "stack blue of ann@there" if record == "host" else "a stack that is just adopting it"
+    assert f"web-1: belongs to {whose} by now, so it stays as it is\n" in succeeded(host.give_back())
     assert host.orders() == []
-    assert host.notes.exists() == bool(owner)
+    assert host.found() == before
     assert not (host.world.work / "machines/web-1").exists()
+
+
+def test_a_host_that_its_owner_released_has_nothing_left_to_give_back(host: Host) -> None:
+    adopted(host)
+    assert host.release().returncode == 0
+    asked = len(host.orders())
+    assert re.fullmatch(r"web-1: removed in \d+ s\n", succeeded(host.give_back()))
+    assert host.orders()[asked:] == []
+
+
+def test_an_adoption_that_is_cut_off_before_its_record_has_changed_nothing(host: Host) -> None:
+    """No release script stands on the host yet, and none is needed."""
+    host.without("docker")
+    before = host.found()
+    host.world.stub("node", "mv", "#!/bin/sh\nexit 137\n")
+    host.world.plan(*INSTALLS, *THERE)
+    assert host.adopt().returncode == 1
+    assert host.orders() == [f"{APT} update"]
+    left = {path for path in host.found() if path not in before}
+    assert {path.split("/draft")[0] for path in left} == {"srv/swarm-site"}
+    assert {path: text for path, text in host.found().items() if path in before} == before
+    assert host.mark.exists()
+
+    assert re.fullmatch(r"web-1: removed in \d+ s\n", succeeded(host.give_back()))
+    assert host.orders() == [f"{APT} update"]
+    assert host.found() == before
+    assert not host.mark.exists()
+
+
+def test_a_release_that_is_cut_off_at_its_end_is_finished_by_the_next_delete(host: Host) -> None:
+    adopted(host)
+    host.world.stub("node", "mv", '#!/bin/sh\n/bin/mv "$@"\nkill -9 $PPID\n')
+    assert "can't be given back" in refused(host.give_back())
+    assert (host.files / "srv/swarm-site/draft/owner").exists()
+    (host.files / "srv/swarm-site/draft/owner").unlink()
+    succeeded(host.give_back())
+    assert list((host.files / "srv").iterdir()) == []
+
+
+def test_a_refused_host_is_not_asked_by_its_delete(host: Host) -> None:
+    host.world.plan(Answer("web-1: uname -n", "www\n"), *THERE)
+    refused(host.adopt())
+    asked = len(host.world.connections())
+    succeeded(host.give_back())
+    assert len(host.world.connections()) == asked
+
+
+def test_a_stacks_folder_without_a_record_is_not_forgotten(host: Host) -> None:
+    adopted(host)
+    shutil.rmtree(host.notes)
+    before = host.found()
+    error = refused(host.give_back())
+    assert f"/srv/swarm-site exists, but not the record of its adoption, {host.notes}; if the stack left" in error
+    assert error.endswith("remove that folder; then run again: make down\n")
+    assert host.found() == before
+    assert host.mark.exists()
+
+
+def test_a_host_whose_folder_here_was_lost_is_given_back(host: Host) -> None:
+    adopted(host)
+    shutil.rmtree(host.world.work / "machines/web-1")
+    succeeded(host.give_back())
+    assert "docker swarm leave --force" in host.orders()
+    assert list((host.files / "srv").iterdir()) == []
+    assert not (host.world.work / "machines/web-1").exists()
+
+
+def test_without_the_stacks_key_a_host_is_neither_given_back_nor_forgotten(host: Host) -> None:
+    adopted(host)
+    shutil.rmtree(host.world.work)
+    error = refused(host.give_back())
+    assert re.match(
+        r"web-1: can't be given back: it belongs to stack dev of \w+@\S+, and .work/dev/key.pub, which", error
+    )
+    assert f"is missing; run on the host: sudo bash {host.notes}/release, then here: make down\n" in error
+    assert host.orders() == []
+    assert host.release().returncode == 0
+    succeeded(host.give_back())
+
+
+@pytest.mark.parametrize("answer", ["", "echo 'Welcome to web-1'"])
+def test_a_host_that_does_not_tell_whose_it_is_is_not_forgotten(host: Host, answer: str) -> None:
+    adopted(host)
+    host.world.stub("node", "sudo", f'#!/bin/sh\ncase "$*" in *ownership*) {answer or ":"} ;; *) exec "$@" ;; esac\n')
+    assert "can't be given back: it does not tell whose it is (" in refused(host.give_back())
+    assert host.orders() == []
+    assert host.mark.exists()
 
 
 def test_a_dead_host_does_not_block_its_delete(host: Host) -> None:
@@ -482,7 +612,7 @@ def test_a_dead_host_does_not_block_its_delete(host: Host) -> None:
     output = succeeded(host.give_back())
     assert output.startswith(
         "web-1: does not answer (ssh: connect to host web-1 port 22: No route to host); "
-        "what the stack put on it stays, until this runs there: sudo bash "
+        "it keeps what the stack put there until this runs on it: sudo bash "
     )
     assert host.orders() == []
     assert not (host.world.work / "machines/web-1").exists()
@@ -502,26 +632,61 @@ def test_a_living_host_that_refuses_the_login_is_not_forgotten(host: Host, says:
     host.world.stub("here", "ssh", SAYING)
     error = refused(host.give_back(SSH_SAYS=says))
     assert error == (
-        f"web-1: can't be given back: it answers, and does not let this user in ({says}); "
-        "make ssh get in, and run again: make down\n"
+        f"web-1: can't be given back: it answers but rejects this user's login ({says}); "
+        "when make ssh NODE=web-1 logs in, run again: make down\n"
     )
     assert (host.world.work / "machines/web-1/adopted").exists()
 
 
 def test_the_release_script_on_the_host_needs_nothing_else(host: Host) -> None:
     adopted(host)
-    text = (host.notes / "release").read_text()
-    done = host.world.bash(f"export PATH=$STUBS/node:$PATH ON_NODE=web-1\n{text}")
-    assert done.returncode == 0, done.stderr
+    assert host.moved(in_place("hosts/release.sh")) == (host.notes / "release").read_text()
+    done = host.release()
+    assert (done.returncode, done.stderr) == (0, "")
     assert "docker swarm leave --force" in host.orders()
     assert list((host.files / "srv").iterdir()) == []
+
+
+def test_the_release_script_can_leave_the_swarm_and_do_no_more(host: Host) -> None:
+    adopted(host)
+    before = host.found()
+    assert host.release("leave").returncode == 0
+    assert host.orders() == ["docker swarm leave --force"]
+    assert {path: text for path, text in host.found().items() if path in before} == before
+
+
+def test_another_adoption_stores_todays_release_script(host: Host) -> None:
+    succeeded(host.adopt())
+    record = host.changes()
+    (host.notes / "release").write_text("exit 1\n")
+    succeeded(host.adopt())
+    assert host.moved(in_place("hosts/release.sh")) == (host.notes / "release").read_text()
+    assert host.changes() == record
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_changed_docker_settings_wait_for_a_restart_of_docker(host: Host, installed: bool) -> None:
+    succeeded(host.adopt())
+    settings = host.file("etc/docker/daemon.json", '{"storage-driver": "overlay2"}\n')
+    if installed:
+        with (host.notes / "changes").open("a") as record:
+            record.write(f"file {settings}\nforwarding 0\n")
+    host.world.plan(*GIVES_BACK, *THERE)
+    said = "web-1: Docker's settings have changed and apply from its next start: systemctl restart docker\n"
+    assert (said in succeeded(host.adopt())) == installed
+    assert (settings.read_text() == (TEMPLATES / SETTINGS).read_text()) == installed
+    assert not [order for order in host.orders() if "restart" in order]
+    assert said not in succeeded(host.adopt())
 
 
 def test_a_failed_return_can_be_run_again(host: Host) -> None:
     adopted(host)
     host.world.plan(Answer("web-1: docker swarm leave --force", "it is stuck\n", status=1), *GIVES_BACK)
     error = refused(host.give_back())
-    assert error.startswith("web-1: can't be given back: it is stuck (log: .work/dev/machines/web-1/log); put it right")
+    assert error == (
+        "web-1: can't be given back: it is stuck (log: .work/dev/machines/web-1/log); "
+        "fix the cause and run again: make down\n"
+    )
     assert host.notes.exists()
     host.world.plan(*GIVES_BACK)
     succeeded(host.give_back())
@@ -532,9 +697,8 @@ def test_hosts_leave_the_swarm_one_after_another(host: Host) -> None:
     adopted(host)
     with (host.world.work / "locks/hosts").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        text = host.text("machines/delete.sh", {"flock -w 600 8": "flock -w 0 8"})
-        done = host.world.without_tree(text, "machines/delete.sh", **INPUTS)
-    assert "others have not left the swarm within 600 s" in refused(done)
+        done = host.give_back({"flock -w 600 8": "flock -w 0 8"})
+    assert "other hosts are still leaving the swarm after 600 s" in refused(done)
     assert host.orders() == []
 
 

@@ -21,35 +21,6 @@ from tests.unit.shell import (
     succeeded,
 )
 
-# --- providers/vagrant.sh ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "expected"),
-    [
-        ("192.168.56.0/24", "192.168.56.0/24", True),
-        ("192.168.56.0/24", "192.168.57.0/24", False),
-        ("192.168.56.0/24", "192.168.56.128/25", True),
-        ("192.168.56.0/24", "192.168.0.0/16", True),
-        ("192.168.56.0/24", "192.169.0.0/16", False),
-        ("192.168.56.0/24", "10.0.0.0/8", False),
-        ("10.20.0.0/16", "10.20.255.255/32", True),
-        ("10.20.0.0/16", "10.21.0.0/32", False),
-        ("172.16.0.0/28", "172.16.0.16/28", False),
-        ("192.168.56.0/24", "0.0.0.0/0", True),
-        ("255.255.255.0/24", "255.255.255.255/32", True),
-        ("128.0.0.0/16", "0.0.0.0/16", False),
-    ],
-)
-def test_two_networks_overlap_if_they_agree_in_the_shorter_prefix(
-    world: World, one: str, other: str, expected: bool
-) -> None:
-    code = 'if overlap "$1" "$2"; then echo yes; else echo no; fi'
-    answer = "yes\n" if expected else "no\n"
-    assert succeeded(world.lib(code, one, other, source="machines/providers/vagrant.sh")) == answer
-    assert succeeded(world.lib(code, other, one, source="machines/providers/vagrant.sh")) == answer
-
-
 # --- stack_folder.sh --------------------------------------------------------------------------------------------------
 
 
@@ -95,6 +66,12 @@ def test_a_network_that_this_machine_reaches_already_is_refused(bare: World) -> 
         "give this stack another one: pulumi config set network 192.168.57.0/24\n"
     )
     assert not (bare.work / "key").exists()
+
+
+def test_routes_that_can_not_be_read_are_no_free_network(bare: World) -> None:
+    bare.stub("here", "ip", "#!/bin/sh\nexit 1\n")
+    assert "this machine: can't read this machine's routes" in refused(stack_folder(bare))
+    assert NEW_NETWORK.pattern not in bare.calls()
 
 
 def test_a_stack_gets_a_network_of_its_own(bare: World) -> None:
@@ -163,6 +140,11 @@ def test_too_little_disk_is_refused(bare: World) -> None:
     )
 
 
+def test_a_folder_of_docker_that_is_not_visible_here_is_not_judged(bare: World) -> None:
+    bare.stub("here", "df", "#!/bin/sh\nexit 1\n")
+    succeeded(stack_folder(bare))
+
+
 def test_a_docker_daemon_that_does_not_answer_is_refused(bare: World) -> None:
     bare.plan(Answer("here: docker info", status=1))
     error = "this machine: the Docker daemon of this machine does not answer; run: tools/setup up\n"
@@ -171,13 +153,13 @@ def test_a_docker_daemon_that_does_not_answer_is_refused(bare: World) -> None:
 
 def test_a_missing_tool_is_refused_by_name(bare: World) -> None:
     (bare.stubs / "here/vagrant").unlink()
-    tools = bare.folder / "tools"
-    tools.mkdir()
+    programs = bare.folder / "programs"
+    programs.mkdir()
     for name in ("bash", "ssh-keygen", "flock", "mkdir", "chmod", "ls", "awk"):
         program = shutil.which(name)
         assert program
-        (tools / name).symlink_to(program)
-    done = stack_folder(bare, PATH=f"{bare.stubs}/here:{tools}")
+        (programs / name).symlink_to(program)
+    done = stack_folder(bare, PATH=f"{bare.stubs}/here:{programs}")
     assert refused(done) == "this machine: vagrant is not installed; run: tools/setup up\n"
 
 
@@ -240,6 +222,12 @@ def test_a_vagrant_that_was_disturbed_by_a_vanished_container_is_run_again(world
     assert world.calls().count(UP) == 2
 
 
+def test_a_vagrant_that_is_disturbed_every_time_is_given_up(world: World) -> None:
+    world.plan(Answer(UP, "Error: No such object: 0123456789ab\n", status=1), *NOTHING_EXISTS)
+    assert refused(create(world)).startswith("core-01: vagrant up failed: Error: No such object")
+    assert world.calls().count(UP) == 5
+
+
 def test_a_machine_on_which_docker_does_not_answer_fails_and_says_how_to_log_in(world: World) -> None:
     world.plan(*NOTHING_EXISTS, Answer(UP), Answer("core-01: docker info", "no daemon\n", status=1))
     assert refused(create(world)) == (
@@ -279,7 +267,7 @@ def test_a_machine_that_vagrant_can_not_destroy_is_removed_directly(world: World
     (world.work / "machines/core-01/Vagrantfile").touch()
     world.plan(*NOTHING_EXISTS, Answer(DESTROY.pattern, "it is broken\n", status=1))
     output = succeeded(delete(world))
-    assert "core-01: vagrant destroy failed (it is broken); its container is removed directly\n" in output
+    assert "core-01: vagrant destroy failed (it is broken); removing the machine directly\n" in output
 
 
 def test_a_machine_is_not_forgotten_while_the_daemon_does_not_answer(world: World) -> None:
@@ -317,6 +305,14 @@ def test_the_sweep_removes_leftover_machines_and_then_the_stacks_folder(world: W
     assert "here: docker rm -fv swarm-site-dev-core-07" in world.calls()
     assert world.calls()[-1] == "here: docker network rm swarm-site-dev"
     assert not world.work.exists()
+
+
+def test_the_sweep_forgets_nothing_while_the_daemon_does_not_answer(world: World) -> None:
+    world.plan(Answer("here: docker*", "Cannot connect to the Docker daemon\n", status=1))
+    assert refused(world.delete("machines/sweep.sh", NODE="")).endswith(
+        "this machine: can't list the stack's machines (see above); then run again: make down\n"
+    )
+    assert (world.work / "locks").exists()
 
 
 def test_leftover_containers_are_listed_by_their_node_label(world: World) -> None:

@@ -55,7 +55,7 @@ def test_a_node_without_content_and_proxy_reports_neither(world: World, tmp_path
 
 def test_a_manager_reports_nodes_reasons_services_tasks_and_faults(world: World) -> None:
     world.stub("here", "docker", RECORDER)
-    labels = r'{{index .Spec.Labels "swarm-site.proxy"}}\\t{{index .Spec.Labels "swarm-site.drained"}}'
+    labels = '{{index .Spec.Labels "swarm-site.proxy"}}?{{index .Spec.Labels "swarm-site.drained"}}'
     world.plan(
         Answer("here: docker node ls --format node*", "node\tcore-01\tReady\tDrain\tLeader\n"),
         Answer("here: docker node ls -q", "id1\n"),

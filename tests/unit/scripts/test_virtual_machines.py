@@ -108,7 +108,7 @@ def test_a_stack_gets_a_network_that_knows_its_machines_and_a_storage_pool(host:
 
 
 def test_the_networks_range_has_room_for_every_machine(host: World) -> None:
-    assert function(host, "network_xml", NETWORK="192.168.56.0/24").splitlines()[3:6] == [
+    assert function(host, "network_xml", **STACK_FOLDER).splitlines()[3:6] == [
         "  <ip address='192.168.56.1' prefix='24'>",
         "    <dhcp><range start='192.168.56.2' end='192.168.56.254'/></dhcp>",
         "  </ip>",
@@ -137,8 +137,8 @@ def test_too_little_disk_for_virtual_machines_is_refused(host: World) -> None:
 
 def test_a_network_does_not_change_while_its_virtual_machines_exist(host: World) -> None:
     host.plan(Answer(f"{VIRSH} net-dumpxml *", NETWORK), Answer(f"{VIRSH} uri"))
-    error = refused(stack_folder(host, NETWORK="192.168.57.0/24"))
-    assert "stand in another network than 192.168.57.0/24, and it can't be changed under them" in error
+    error = refused(stack_folder(host, NETWORK="192.168.57.0/24", GATEWAY="192.168.57.1"))
+    assert "this stack uses another network than 192.168.57.0/24, which can't change while its machines exist" in error
     assert orders(host) == []
 
 
@@ -191,7 +191,7 @@ def test_a_machine_that_vagrant_can_not_destroy_is_removed_directly(host: World)
     (folder / "Vagrantfile").touch()
     host.plan(Answer("here: vagrant destroy -f", "no box\n", status=1), Answer(f"{VIRSH} *"))
     output = succeeded(delete(host, "machines/delete.sh", node="core-01"))
-    assert "core-01: vagrant destroy failed (no box); its domain is removed directly\n" in output
+    assert "core-01: vagrant destroy failed (no box); removing the machine directly\n" in output
     assert orders(host) == [
         "destroy swarm-site-dev-core-01",
         "undefine swarm-site-dev-core-01 --managed-save --snapshots-metadata",
@@ -210,6 +210,20 @@ def test_a_machine_that_does_not_come_up_fails_and_names_its_console(host: World
     error = refused(script(host, "machines/create.sh", **given))
     assert error.startswith("core-01: vagrant up failed: no address\n")
     assert "its console: /var/lib/libvirt/images/swarm-site-dev/core-01.console; run again: make up" in error
+
+
+@pytest.mark.parametrize(("path", "node"), [("machines/delete.sh", "core-01"), ("machines/sweep.sh", "")])
+@pytest.mark.parametrize("provider", ["libvirt", "virtualbox"])
+def test_nothing_is_forgotten_while_the_daemon_does_not_answer(
+    host: World, provider: str, path: str, node: str
+) -> None:
+    if node:
+        host.create(node)
+    host.plan(Answer(f"{VIRSH} *", status=1), Answer("here: VBoxManage *", status=1))
+    error = refused(delete(host, path, provider, node))
+    assert "answer" in error or "can't list the stack's machines" in error
+    assert (host.work / "machines/core-01/ssh_config").exists() == bool(node)
+    assert host.work.exists()
 
 
 @pytest.mark.parametrize(
@@ -250,7 +264,7 @@ def test_a_delete_ends_a_vagrant_that_outlived_its_killed_run(host: World, deaf:
         assert left.wait(5) == (-signal.SIGKILL if deaf else -signal.SIGTERM)
         assert others.poll() is None, "a shell that somebody else has there is left alone"
         others.kill()
-    assert "core-01: ends Vagrant, which still works on it\n" in said
+    assert "core-01: ending Vagrant, which is still working on it\n" in said
     assert not folder.exists()
 
 
@@ -261,7 +275,7 @@ def test_a_delete_ends_a_vagrant_that_outlived_its_killed_run(host: World, deaf:
     ("console", "emulated", "message"),
     [
         ("Kernel panic - not syncing: VFS: Unable to mount root fs\n", False, "run with hardware virtualization"),
-        ("", True, "are emulated: with {} the kernel k did not come up"),
+        ("", True, "are emulated: with {} the kernel k did not boot"),
     ],
 )
 def test_hardware_virtualization_is_tried_and_not_assumed(
@@ -280,7 +294,7 @@ def test_without_a_kernel_nothing_is_tried_and_the_message_says_how_to_get_one(h
     device = host.folder / "kvm"
     device.touch()
     said = function(host, "choose_virtualization k", SWARM_SITE_KVM=str(device))
-    assert f"there is no kernel to try {device} with (k can't be read); machines.box: own has one" in said
+    assert f"there is no kernel to test {device} with (k can't be read); machines.box: own brings one" in said
     assert (host.work / "emulated").exists()
     assert host.calls() == []
 
@@ -437,7 +451,7 @@ def test_too_little_disk_for_machines_of_virtualbox_is_refused(host: World) -> N
 def test_virtualbox_without_its_kernel_module_is_refused(host: World) -> None:
     host.plan(Answer("here: VBoxManage list hostinfo", "WARNING: The character device /dev/vboxdrv does not exist.\n"))
     error = refused(stack_folder(host, "virtualbox"))
-    assert "VirtualBox does not run on this machine: WARNING: The character device /dev/vboxdrv" in error
+    assert "VirtualBox does not work on this machine: WARNING: The character device /dev/vboxdrv" in error
 
 
 def test_virtualbox_creates_one_machine_after_another(host: World) -> None:
@@ -452,7 +466,7 @@ def test_virtualbox_creates_one_machine_after_another(host: World) -> None:
         assert other.stdout
         assert other.stdout.readline() == "held\n"
         output = succeeded(script(host, "machines/create.sh", "virtualbox", **given))
-    assert output.startswith("core-01: waiting for its turn: VirtualBox makes one machine after another\n")
+    assert output.startswith("core-01: waiting for its turn: VirtualBox creates one machine after another\n")
     assert "here: vagrant up --provider virtualbox" in host.calls()
 
 
@@ -461,12 +475,21 @@ def test_a_machine_of_virtualbox_is_powered_off_and_unregistered(host: World) ->
     (folder / "Vagrantfile").touch()
     host.plan(Answer("here: vagrant destroy -f", "no box\n", status=1), Answer("here: VBoxManage *"))
     output = succeeded(delete(host, "machines/delete.sh", "virtualbox", "core-01"))
-    assert "core-01: vagrant destroy failed (no box); its machine is removed directly\n" in output
+    assert "core-01: vagrant destroy failed (no box); removing the machine directly\n" in output
     assert host.calls()[-2:] == [
         "here: VBoxManage controlvm swarm-site-dev-core-01 poweroff",
         "here: VBoxManage unregistervm swarm-site-dev-core-01 --delete",
     ]
     assert not folder.exists()
+
+
+def test_a_machine_that_virtualbox_can_not_remove_fails_with_its_error_and_its_folder_stays(host: World) -> None:
+    folder = host.create("core-01")
+    unregister = "here: VBoxManage unregistervm swarm-site-dev-core-01 --delete"
+    host.plan(Answer(unregister, "it is locked\n", status=1), Answer("here: VBoxManage *"))
+    error = refused(delete(host, "machines/delete.sh", "virtualbox", "core-01"))
+    assert error == "core-01: VirtualBox can't remove it: it is locked; run again: make down\n"
+    assert folder.exists()
 
 
 @pytest.mark.parametrize(
