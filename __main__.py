@@ -25,7 +25,10 @@ image = Image(
     ),
 )
 content = Content("content", ContentArgs(settings=settings.content, machines=machines.machines))
-bootstrap = ProxyBootstrap("proxy-seed", ProxyBootstrapArgs(settings=settings.proxy, machines=machines.proxies))
+bootstrap = ProxyBootstrap(
+    "proxy-seed",
+    ProxyBootstrapArgs(settings=settings.proxy, workers=settings.machines.workers, machines=machines.proxies),
+)
 
 cluster = Activation(
     "ready",
@@ -40,7 +43,13 @@ applications = {
     name: Application(
         name,
         ApplicationArgs(
-            settings=application, nodes=settings.nodes, image=image.ref, mount=content.mount, cluster=cluster
+            settings=application,
+            content=settings.content,
+            workers=settings.machines.workers,
+            nodes=settings.nodes,
+            image=image.ref,
+            mount=content.mount,
+            cluster=cluster,
         ),
     )
     for name, application in settings.applications.items()
@@ -49,6 +58,7 @@ proxy = Proxy(
     "proxy",
     ProxyArgs(
         settings=settings.proxy,
+        workers=settings.machines.workers,
         machines=machines.proxies,
         routes=[application.route for application in applications.values()],
         image=image.ref,

@@ -6,23 +6,39 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_docker as docker
 
-from components.contract import LABEL_SERVICE, PACKAGE
+from components.contract import HEALTH_PATH, LABEL_SERVICE, PACKAGE
 from components.image import ImageRef
 from components.rendering import render
-from components.service import Route, ServiceSpec, service_inputs, test_configuration
-from components.settings import ApplicationSettings, Node
+from components.service import Capacity, Route, ServiceSpec, capacity, service_inputs, test_configuration
+from components.settings import ApplicationSettings, ContentSettings, Node
 from components.swarm import Cluster
 
 TEMPLATE = "application/nginx.conf"
-HEALTH_PATH = "/.swarm-site/health"
 CONFIGURATION = "/etc/swarm-site/nginx.conf"
+
+
+def configuration(content: ContentSettings, mount: str, capacity: Capacity) -> str:
+    """The text of an application's nginx.conf; `mount` is the content's folder on its node."""
+    return render(TEMPLATE, content=content, root=f"{mount}/current", health_path=HEALTH_PATH, capacity=capacity)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApplicationArgs:
-    """Inputs of `Application`: `nodes` may serve it; `mount` is the content's folder on each of them."""
+    """Inputs of `Application`.
+
+    Attributes:
+        settings: its own.
+        content: how the content is sent.
+        nodes: those that may serve it.
+        workers: processes that a node bears.
+        image: what it runs.
+        mount: the content's folder on each node.
+        cluster: where it runs.
+    """
 
     settings: ApplicationSettings
+    content: ContentSettings
+    workers: int
     nodes: Sequence[Node]
     image: ImageRef
     mount: str
@@ -43,11 +59,11 @@ class Application(pulumi.ComponentResource):
         # Stacks of an earlier version have it under this type.
         renamed = pulumi.ResourceOptions(aliases=[pulumi.Alias(type_=f"{PACKAGE}:index:Backend")])
         super().__init__(f"{PACKAGE}:index:Application", name, None, pulumi.ResourceOptions.merge(opts, renamed))
-        text = render(TEMPLATE, root=f"{args.mount}/current", health_path=HEALTH_PATH)
+        text = configuration(args.content, args.mount, capacity(args.settings.memory, args.workers))
         tested = test_configuration(
             f"{name}-check", image=args.image, configuration=text, template=TEMPLATE, parent=self
         )
-        configuration = docker.ServiceConfig(
+        config = docker.ServiceConfig(
             f"{name}-nginx",
             data_raw=text,
             labels=[{"label": LABEL_SERVICE, "value": name}],
@@ -55,7 +71,7 @@ class Application(pulumi.ComponentResource):
         )
         docker.Service(
             f"{name}-service",
-            **service_inputs(specification(name, args), args.cluster.timeout_factor, configuration),
+            **service_inputs(specification(name, args), args.cluster.timeout_factor, config),
             # A task needs a node that has all it needs.
             opts=args.cluster.options(self, args.cluster.active, delete_before_replace=True),
         )
@@ -74,6 +90,8 @@ def specification(name: str, args: ApplicationArgs) -> ServiceSpec:
         configuration=CONFIGURATION,
         mount=args.mount,
         replicas=args.settings.replicas,
+        workers=capacity(args.settings.memory, args.workers).workers,
+        listen=80,
         port=args.settings.port,
         health=f"http://127.0.0.1{HEALTH_PATH}",
         memory=args.settings.memory,

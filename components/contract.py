@@ -13,6 +13,9 @@ PACKAGE = "swarm-site"
 PROJECT = Path(__file__).resolve().parent.parent
 """The project's folder, in which every Command runs."""
 
+HEALTH_PATH = "/.swarm-site/health"
+"""Path that every application answers with 200, whatever its content."""
+
 
 class Step(StrEnum):
     """What a Command does, in the order of the flow. Every Command carries its own as the variable STEP."""

@@ -12,7 +12,7 @@ from components.digest import text_hash
 from components.image import ImageRef
 from components.rendering import render
 from components.scripts import Machine, on_each, script
-from components.service import Route, ServiceSpec, service_inputs, test_configuration
+from components.service import Route, ServiceSpec, capacity, service_inputs, test_configuration
 from components.settings import ProxySettings
 from components.swarm import Cluster
 
@@ -20,18 +20,23 @@ TEMPLATE = "proxy/nginx.conf"
 STATE_PATH = "/.swarm-site/configuration"
 
 
-def configuration(settings: ProxySettings, routes: Sequence[Route]) -> tuple[str, str]:
+def configuration(settings: ProxySettings, routes: Sequence[Route], workers: int = 1) -> tuple[str, str]:
     """The text of a proxy's nginx.conf and its state: the hash that the running nginx answers with.
 
     The first route without host names is the default one; others without are not for visitors.
+
+    Args:
+        settings: the proxies'.
+        routes: to the applications.
+        workers: processes that a node bears.
     """
     default = next((route for route in routes if not route.hosts), None)
     named = [route for route in routes if route.hosts]
     served = [default, *named] if default else named
 
     def text(state: str) -> str:
-        paths = {"state_path": STATE_PATH, "state": state}
-        return render(TEMPLATE, settings=settings, routes=served, default=default, named=named, **paths)
+        given = {"state_path": STATE_PATH, "state": state, "capacity": capacity(settings.memory, workers)}
+        return render(TEMPLATE, settings=settings, routes=served, default=default, named=named, **given)
 
     state = text_hash(text(""))[:12]
     return text(state), state
@@ -39,9 +44,10 @@ def configuration(settings: ProxySettings, routes: Sequence[Route]) -> tuple[str
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyBootstrapArgs:
-    """Inputs of `ProxyBootstrap`. `machines` are those that will run a proxy."""
+    """Inputs of `ProxyBootstrap`. `machines` are those that will run a proxy, with so many `workers` each."""
 
     settings: ProxySettings
+    workers: int
     machines: Sequence[Machine]
 
 
@@ -55,7 +61,7 @@ class ProxyBootstrap(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ProxyBootstrapArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(f"{PACKAGE}:index:ProxyBootstrap", name, None, opts)
-        text, _ = configuration(args.settings, [])
+        text, _ = configuration(args.settings, [], args.workers)
         self.delivered = on_each(
             name,
             args.machines,
@@ -70,9 +76,10 @@ class ProxyBootstrap(pulumi.ComponentResource):
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyArgs:
-    """Inputs of `Proxy`. `machines` are those that run a proxy; `routes` become its upstreams."""
+    """Inputs of `Proxy`. `machines` run a proxy with so many `workers`; `routes` become its upstreams."""
 
     settings: ProxySettings
+    workers: int
     machines: Sequence[Machine]
     routes: Sequence[pulumi.Input[Route]]
     image: ImageRef
@@ -125,7 +132,9 @@ class Proxy(pulumi.ComponentResource):
         self.register_outputs({"url": self.url, "urls": self.urls})
 
     def _configure(self, name: str, args: ProxyArgs) -> list[command.local.Command]:
-        rendered = pulumi.Output.all(*args.routes).apply(lambda routes: configuration(args.settings, routes))
+        rendered = pulumi.Output.all(*args.routes).apply(
+            lambda routes: configuration(args.settings, routes, args.workers)
+        )
         text, state = rendered[0], rendered[1]
         tested = test_configuration(
             f"{name}-check", image=args.image, configuration=text, template=TEMPLATE, parent=self
@@ -155,6 +164,8 @@ def specification(name: str, args: ProxyArgs) -> ServiceSpec:
         configuration=f"{FOLDER_PROXY}/current/nginx.conf",
         mount=FOLDER_PROXY,
         replicas=None,
+        workers=capacity(args.settings.memory, args.workers).workers,
+        listen=args.settings.port,
         port=None,
         health=f"http://127.0.0.1:{args.settings.port}{STATE_PATH}",
         memory=args.settings.memory,

@@ -10,7 +10,11 @@ import pulumi_docker as docker
 
 from components.contract import LABEL_PART, LABEL_PROXY, LABEL_SERVICE, Step
 from components.image import ImageRef
+from components.rendering import TEMPLATES
 from components.scripts import script
+
+START = "service/start"
+"""The script that starts nginx in a container."""
 
 UPDATE: docker.ServiceUpdateConfigArgsDict = {
     "parallelism": 1,
@@ -27,6 +31,43 @@ ROLLBACK: docker.ServiceRollbackConfigArgsDict = {
     "max_failure_ratio": "0.0",
     "failure_action": "pause",
 }
+MB_PER_WORKER = 16
+"""At least: 2 MB for itself, the same for those of earlier configurations that still answer, and buffers."""
+MOST_CONNECTIONS = 16384
+"""Of a worker: each takes 0.4 kB even while nobody uses it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """How much nginx does at once within a memory limit, so that no visitor's behaviour exceeds it.
+
+    Attributes:
+        workers: processes, at most.
+        connections: open in each worker: 16 KB of headers each, at worst.
+        requests: answered by all workers, with 50 KB of buffers each.
+        compressions: responses compressed by all workers, with 0.4 MB each.
+    """
+
+    workers: int
+    connections: int
+    requests: int
+    compressions: int
+
+
+def capacity(memory: int, workers: int) -> Capacity:
+    """What fits into a memory limit.
+
+    Args:
+        memory: limit in MB.
+        workers: processes that the machine bears.
+    """
+    fitting = max(1, min(workers, memory // MB_PER_WORKER))
+    return Capacity(
+        workers=fitting,
+        connections=min(40 * memory // fitting, MOST_CONNECTIONS),
+        requests=10 * memory,
+        compressions=memory // 2,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +95,9 @@ class ServiceSpec:
         configuration: path of nginx's configuration in the container.
         mount: folder of the node that the container sees at the same path, read-only.
         replicas: number of tasks; None for one on each node that is labelled as a proxy's.
-        port: published on the node, for port 80 of the container; None where the container has the node's own network.
+        workers: processes of nginx, at most; fewer where the node has fewer processors.
+        listen: port that nginx listens on in the container.
+        port: published on the node for that one; None where the container has the node's own network.
         health: URL in the container that answers with 200 while nginx is healthy.
         memory: limit of a task in MB.
         stop_seconds: how long a task that is stopped may go on answering.
@@ -67,6 +110,8 @@ class ServiceSpec:
     configuration: str
     mount: str
     replicas: int | None
+    workers: int
+    listen: int
     port: int | None
     health: str
     memory: int
@@ -98,7 +143,7 @@ def service_inputs(
 def _replicated(spec: ServiceSpec, timeout_factor: int) -> dict[str, Any]:
     return {
         "mode": {"replicated": {"replicas": spec.replicas}},
-        "endpoint_spec": {"ports": [{"target_port": 80, "published_port": spec.port, "publish_mode": "host"}]},
+        "endpoint_spec": {"ports": [{"target_port": spec.listen, "published_port": spec.port, "publish_mode": "host"}]},
         "converge_config": {"delay": "1s", "timeout": f"{90 * timeout_factor}s"},
     }
 
@@ -120,9 +165,10 @@ def _task_spec(spec: ServiceSpec, timeout_factor: int, config: docker.ServiceCon
 
 def _container_spec(spec: ServiceSpec, timeout_factor: int, config: docker.ServiceConfig | None) -> dict[str, Any]:
     interval = f"{2 * timeout_factor}s"
+    start = (TEMPLATES / START).read_text()
     container: dict[str, Any] = {
         "image": spec.image.reference,
-        "commands": ["nginx", "-c", spec.configuration, "-g", "daemon off;"],
+        "commands": ["sh", "-c", start, "start", str(spec.workers), str(spec.listen), spec.configuration],
         "labels": [{"label": LABEL_PART, "value": spec.name}],
         "read_only": True,
         "stop_signal": "SIGQUIT",

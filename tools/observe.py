@@ -138,7 +138,7 @@ def drained_reason(proxy_label: str, reason: str) -> str:
 
 def _page_fault(url: str) -> str:
     try:
-        with urllib.request.urlopen(url, timeout=stack.scaled(stack.ANSWER_SECONDS)):
+        with urllib.request.urlopen(stack.health_url(url), timeout=stack.scaled(stack.ANSWER_SECONDS)):
             return ""
     except (urllib.error.URLError, OSError) as error:
         return str(error)

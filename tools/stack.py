@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from components.contract import (
     EMULATED,
+    HEALTH_PATH,
     MACHINE_SSH_CONFIG,
     MACHINES,
     NODES_FILE,
@@ -237,6 +238,11 @@ def name_of(resource: Resource) -> str:
 def outputs(known: Resources) -> Mapping[str, Any]:
     """The outputs of a state's stack; empty if it never came up."""
     return next((r.get("outputs", {}) for r in known.values() if r["type"] == "pulumi:pulumi:Stack"), {})
+
+
+def health_url(url: str) -> str:
+    """Where the proxy of a URL answers with 200 if it reaches an application, whatever the content is."""
+    return urllib.parse.urljoin(url, HEALTH_PATH)
 
 
 def _by_urn(deployment: Any) -> Resources:

@@ -6,6 +6,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
+from email.message import Message
 
 from components.contract import LABEL_DRAINED, LABEL_SERVICE, MACHINE_COMPLETE, Step
 from tools import stack
@@ -17,6 +18,8 @@ RETRY_SECONDS = 10
 """How long a busy machine, or a swarm that elects a leader, gets before it counts as failed."""
 PAGE_SECONDS = 2
 """How long the first request to each proxy may take; every round doubles it, up to RETRY_SECONDS."""
+PAGE_LINES, PAGE_WIDTH, PAGE_BYTES = 10, 120, 65536
+"""How much of the page is shown, and read at most."""
 
 
 def up() -> int:
@@ -185,9 +188,10 @@ def manage(manager: str, *arguments: str) -> str:
 
 
 def show_page(urls: Sequence[str]) -> None:
-    """Fetch the page from the first proxy that answers and show it; a proxy that was just started takes a moment.
+    """Wait for the first proxy that reaches an application, and show the page that it serves.
 
-    A proxy that still holds a connection to a node that has just vanished may need seconds for an answer.
+    A proxy that was just started takes a moment. One that still holds a connection to a node that has just vanished may
+    need seconds for an answer. Whether there is a page is up to the content: it does not decide.
 
     Args:
         urls: of the proxies whose nodes are alive.
@@ -198,18 +202,41 @@ def show_page(urls: Sequence[str]) -> None:
     while True:
         for url in urls:
             try:
-                with urllib.request.urlopen(url, timeout=seconds) as answer:
-                    text = answer.read(65536).decode(errors="replace")
-                    names = [f"{key}: {answer.headers[key]}" for key in ("X-Proxy", "X-Backend") if answer.headers[key]]
+                with urllib.request.urlopen(stack.health_url(url), timeout=seconds):
+                    page = _page(url, seconds)
             except (urllib.error.URLError, OSError) as error:
                 fault = f"{url} does not answer ({error})"
             else:
-                print(f"\n{url} answers ({', '.join(names)}):\n\n{text}")
+                print(page)
                 return
         if not urls or time.monotonic() >= deadline:
             raise ToolError(f"the stack is up, but {fault}; run: make status")
         seconds = min(2 * seconds, stack.scaled(RETRY_SECONDS))
         time.sleep(0.2)
+
+
+def _page(url: str, seconds: float) -> str:
+    """What a proxy answers, for a terminal: where it comes from, and the first lines of it."""
+    try:
+        with urllib.request.urlopen(url, timeout=seconds) as answer:
+            return _described(url, "answers", answer.headers, answer.read(PAGE_BYTES))
+    except urllib.error.HTTPError as error:
+        with error:
+            return _described(url, f"answers {error.code} {error.reason}", error.headers, error.read(PAGE_BYTES))
+
+
+def _described(url: str, answers: str, headers: Message, body: bytes) -> str:
+    names = [f"{key}: {headers[key]}" for key in ("X-Proxy", "X-Backend") if headers[key]]
+    return f"\n{url} {answers} ({', '.join(names)}):\n\n{excerpt(body)}\n"
+
+
+def excerpt(body: bytes) -> str:
+    """The first lines of a page, without anything that a terminal would obey."""
+    if b"\0" in body:
+        return "(not a text)"
+    lines = body.decode(errors="replace").expandtabs().splitlines()
+    shown = ["".join(letter for letter in line if letter.isprintable())[:PAGE_WIDTH] for line in lines[:PAGE_LINES]]
+    return "\n".join([*shown, *(["…"] if len(lines) > PAGE_LINES else [])])
 
 
 if __name__ == "__main__":

@@ -8,15 +8,22 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from components.settings.types import (
     Address,
     Box,
+    CacheControl,
+    Charset,
     Cidr,
     HostLabel,
     HostName,
     ImageReference,
     Jump,
+    Network,
     NginxSize,
     Registry,
     User,
 )
+
+MOST_WORKERS = 8
+WORKERS_OF_A_HOST = 4
+"""The bound on existing hosts; one with fewer CPUs starts fewer."""
 
 
 class Section(BaseModel):
@@ -100,6 +107,13 @@ class MachinesSettings(Section):
         return len(self.hosts) or self.count
 
     @property
+    def workers(self) -> int:
+        """How many processes of nginx the machines bear; how many CPUs a host has is not known here."""
+        if self.hosts:
+            return WORKERS_OF_A_HOST
+        return min(MOST_WORKERS, max([self.cpus, *(size.cpus or 0 for size in self.overrides.values())]))
+
+    @property
     def timeout_factor(self) -> int:
         """How many times as long as a container a machine may take for anything: it may be emulated."""
         return 5 if self.provider in ("libvirt", "virtualbox") else 1
@@ -142,6 +156,22 @@ class ContentSettings(Section):
         "site", min_length=1, description="Folder of the content, relative to the project.", examples=["site"]
     )
     keep: int = Field(3, ge=1, le=50, description="Number of earlier releases to keep on each node.", examples=[3])
+    cache_control: CacheControl = Field(
+        "no-cache",
+        description="How long browsers and caches may use a file without asking (`Cache-Control`). `no-cache`: they "
+        "ask each time, and get a short 304 if it is unchanged.",
+        examples=["public, max-age=300"],
+    )
+    cache_control_hashed: CacheControl = Field(
+        "public, max-age=31536000, immutable",
+        description="The same for files whose name contains a hash of their content, such as `app.0a1b2c3d.js`.",
+        examples=["no-cache"],
+    )
+    charset: Charset = Field(
+        "utf-8",
+        description="Character encoding that is declared for text files; `off` leaves it to the files themselves.",
+        examples=["iso-8859-1"],
+    )
 
 
 class BackendSettings(Section):
@@ -156,7 +186,14 @@ class BackendSettings(Section):
         examples=[2],
     )
     port: int = Field(8080, ge=1, le=65535, description="Port of each task on its node.", examples=[8080])
-    memory: int = Field(64, ge=16, le=65536, description="Memory limit of each task in MB.", examples=[64])
+    memory: int = Field(
+        64,
+        ge=16,
+        le=65536,
+        description="Memory limit of each task in MB. It also limits connections, compressions and workers.",
+        examples=[64],
+        json_schema_extra={"computed_default": "64 a worker: a CPU, at most 8, or 4 on existing hosts"},
+    )
 
 
 class ApplicationSettings(BackendSettings):
@@ -182,7 +219,14 @@ class ProxySettings(Section):
         json_schema_extra={"computed_default": "2, or 1 on one machine"},
     )
     port: int = Field(80, ge=1, le=65535, description="Port of each proxy on its node.", examples=[80])
-    memory: int = Field(64, ge=16, le=65536, description="Memory limit of each proxy in MB.", examples=[64])
+    memory: int = Field(
+        128,
+        ge=16,
+        le=65536,
+        description="Memory limit of each proxy in MB. It also limits connections, requests at once and workers.",
+        examples=[128],
+        json_schema_extra={"computed_default": "128 a worker: a CPU, at most 8, or 4 on existing hosts"},
+    )
     max_body_size: NginxSize = Field(
         "0", description="Largest request body (nginx `client_max_body_size`); 0 means no limit.", examples=["0"]
     )
@@ -194,6 +238,12 @@ class ProxySettings(Section):
     )
     fail_timeout_s: int = Field(
         2, ge=1, le=600, description="How long a failed endpoint is skipped, in s.", examples=[2]
+    )
+    trusted_networks: list[Network] = Field(
+        default_factory=list,
+        description="Networks of load balancers in front. From these, `X-Forwarded-*` is believed, and the visitor's "
+        "address is taken from `X-Forwarded-For`; from anywhere else it is replaced.",
+        examples=[["203.0.113.0/24"]],
     )
 
 

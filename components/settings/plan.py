@@ -67,9 +67,14 @@ def node_name(machines: MachinesSettings, index: int) -> str:
 
 
 def computed_defaults(machines: MachinesSettings) -> Mapping[str, Mapping[str, Any]]:
-    """Defaults that depend on the number of machines, by section; of applications, for each one."""
-    pair = {"replicas": min(2, machines.total)}
-    return {"swarm": {"managers": odd(min(3, machines.total))}, BACKEND: pair, APPLICATIONS: pair, "proxy": pair}
+    """Defaults that depend on the machines, by section; of applications, for each one."""
+    application = {"replicas": min(2, machines.total), "memory": 64 * machines.workers}
+    return {
+        "swarm": {"managers": odd(min(3, machines.total))},
+        BACKEND: application,
+        APPLICATIONS: application,
+        "proxy": {"replicas": min(2, machines.total), "memory": 128 * machines.workers},
+    }
 
 
 def plan(stack: str, sections: Mapping[str, Any]) -> Settings:

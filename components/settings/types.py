@@ -48,6 +48,12 @@ _registry = matching(
 _box = matching(
     r"own|[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*", "must be a public Vagrant box as owner/name, or own"
 )
+_DIRECTIVE = "[a-z]+(-[a-z]+)*(=[0-9]+)?"
+_cache_control = matching(
+    rf"({_DIRECTIVE}(, ?{_DIRECTIVE})*)?",
+    'must be Cache-Control directives, separated by commas; "" sends none',
+)
+_charset = matching(r"[A-Za-z][A-Za-z0-9._-]{1,39}", "must be the name of a character encoding, or off")
 _size = matching(r"[0-9]{1,6}[kmg]?", "must be an nginx size: digits and k, m or g; 0 means no limit")
 
 
@@ -59,6 +65,13 @@ def _network(value: str) -> str:
     if not any(network.subnet_of(private) for private in PRIVATE_NETWORKS) or not 16 <= network.prefixlen <= 28:
         raise ValueError("must be a private IPv4 network of /16 to /28")
     return value
+
+
+def _any_network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError as error:
+        raise ValueError(f"must be an IPv4 or IPv6 network in CIDR notation ({error})") from None
 
 
 def _address(value: str) -> str:
@@ -89,6 +102,9 @@ Cidr = Annotated[
         examples=["192.168.57.0/24"],
     ),
 ]
+Network = Annotated[
+    str, AfterValidator(_any_network), _text("IPv4 or IPv6 network in CIDR notation", examples=["203.0.113.0/24"])
+]
 Address = Annotated[
     str, AfterValidator(_address), _text("IPv4 address (not loopback, link-local, multicast or reserved)")
 ]
@@ -97,4 +113,6 @@ Jump = Annotated[str, AfterValidator(_jump), _text("[user@]host[:port], separate
 ImageReference = Annotated[str, AfterValidator(_image), _text("image reference")]
 Registry = Annotated[str, AfterValidator(_registry), _text("host, host:port or host:port/path, no scheme")]
 Box = Annotated[str, AfterValidator(_box), _text("owner/name of a public Vagrant box, or own")]
+CacheControl = Annotated[str, AfterValidator(_cache_control), _text("Cache-Control directives, or empty for none")]
+Charset = Annotated[str, AfterValidator(_charset), _text("name of a character encoding, or off")]
 NginxSize = Annotated[str, AfterValidator(_size), _text("digits, optionally followed by k, m or g")]

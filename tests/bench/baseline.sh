@@ -183,7 +183,7 @@ backend() {
   docker service create --quiet --detach --no-resolve-image --name backend --replicas 2 \
     --publish mode=host,published=8080,target=80 --config source=backend,target=/etc/nginx.conf,mode=0444 \
     --mount "type=bind,source=$CONTENT,target=$CONTENT,readonly" --mount type=tmpfs,target=/tmp --read-only \
-    --health-cmd 'wget -q -O /dev/null http://127.0.0.1/health' $HEALTH --limit-memory 64M \
+    --health-cmd 'wget -q -O /dev/null http://127.0.0.1/.swarm-site/health' $HEALTH --limit-memory 64M \
     --stop-signal SIGQUIT --stop-grace-period 10s --hostname '{{.Node.Hostname}}' \
     --entrypoint "nginx -c /etc/nginx.conf -g 'daemon off;'" "$IMAGE" >/dev/null
 }

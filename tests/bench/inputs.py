@@ -9,10 +9,12 @@ import sys
 from ipaddress import IPv4Network
 from pathlib import Path
 
+from components import application
 from components.contract import FOLDER_CONTENT
 from components.digest import folder_hash
 from components.rendering import TEMPLATES, render
-from components.settings import Node
+from components.service import capacity
+from components.settings import ContentSettings, Node
 
 STACK = "baseline"
 NETWORK = IPv4Network("192.168.63.0/24")
@@ -30,7 +32,7 @@ def write(folder: Path) -> dict[str, str]:
     for one in NODES:
         text = render("machines/Vagrantfile", provider="docker", stack=STACK, node=one, box=box, network=NETWORK)
         (folder / f"{one.name}.Vagrantfile").write_text(text)
-    text = render("application/nginx.conf", root=f"{FOLDER_CONTENT}/current", health_path="/health")
+    text = application.configuration(ContentSettings(), FOLDER_CONTENT, capacity(memory=64, workers=1))
     (folder / "backend.nginx.conf").write_text(text)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return {

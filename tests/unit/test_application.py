@@ -4,19 +4,29 @@ from typing import Any
 
 import pytest
 
-from components.application import Application, ApplicationArgs
-from components.rendering import render
-from components.settings import ApplicationSettings
+from components.application import Application, ApplicationArgs, configuration
+from components.rendering import TEMPLATES
+from components.service import START, capacity
+from components.settings import ApplicationSettings, ContentSettings
 from tests.unit.harness import COMMAND, SERVICE, SERVICE_CONFIG, Run, cluster, image, nodes, run
 
 POLICY = {"parallelism": 1, "order": "stop-first", "delay": "0s", "maxFailureRatio": "0.0"}
 PROBE = "http://127.0.0.1/.swarm-site/health"
 
 
-def made(*names: str, mount: str = "/srv/content", timeout_factor: int = 1, **settings: Any) -> Run:
+def made(
+    *names: str,
+    mount: str = "/srv/content",
+    timeout_factor: int = 1,
+    workers: int = 1,
+    content: ContentSettings | None = None,
+    **settings: Any,
+) -> Run:
     def body() -> Any:
         args = ApplicationArgs(
             settings=ApplicationSettings(**{"port": 8080, **settings}),
+            content=content or ContentSettings(),
+            workers=workers,
             nodes=nodes(3),
             image=image(),
             mount=mount,
@@ -54,7 +64,15 @@ def test_the_service_has_exactly_the_inputs_that_keep_the_second_up_empty() -> N
         "taskSpec": {
             "containerSpec": {
                 "image": "localhost:1/site-nginx:1",
-                "commands": ["nginx", "-c", "/etc/swarm-site/nginx.conf", "-g", "daemon off;"],
+                "commands": [
+                    "sh",
+                    "-c",
+                    (TEMPLATES / START).read_text(),
+                    "start",
+                    "1",
+                    "80",
+                    "/etc/swarm-site/nginx.conf",
+                ],
                 "hostname": "{{.Node.Hostname}}",
                 "labels": [{"label": "swarm-site.part", "value": "backend"}],
                 "readOnly": True,
@@ -94,7 +112,7 @@ def test_the_service_has_exactly_the_inputs_that_keep_the_second_up_empty() -> N
 def test_the_configuration_serves_what_the_link_in_the_mount_points_to() -> None:
     # Without a name: a fixed one could not be replaced while the service uses it.
     assert made()["backend-nginx"].inputs == {
-        "dataRaw": render("application/nginx.conf", root="/srv/content/current", health_path="/.swarm-site/health"),
+        "dataRaw": configuration(ContentSettings(), "/srv/content", capacity(64, 1)),
         "labels": [{"label": "swarm-site", "value": "backend"}],
     }
 
@@ -120,6 +138,26 @@ def test_replicas_port_memory_and_mount_are_the_callers() -> None:
     assert inputs["endpointSpec"]["ports"][0]["publishedPort"] == 18080
     assert inputs["taskSpec"]["resources"] == {"limits": {"memoryBytes": 104857600}}
     assert inputs["taskSpec"]["containerSpec"]["mounts"][0]["source"] == "/srv/other"
+
+
+def test_the_configuration_follows_the_content_settings_and_the_memory() -> None:
+    texts = [
+        result["backend-nginx"].inputs["dataRaw"]
+        for result in (
+            made(),
+            made(memory=65),
+            made(content=ContentSettings(cache_control="private")),
+            made(content=ContentSettings(cache_control_hashed="private")),
+            made(content=ContentSettings(charset="off")),
+        )
+    ]
+    assert len(set(texts)) == len(texts)
+
+
+@pytest.mark.parametrize(("memory", "workers", "expected"), [(64, 3, "3"), (64, 8, "4"), (16, 8, "1"), (512, 8, "8")])
+def test_a_task_starts_as_many_workers_as_machine_and_memory_bear(memory: int, workers: int, expected: str) -> None:
+    container = made(memory=memory, workers=workers)["backend-service"].inputs["taskSpec"]["containerSpec"]
+    assert container["commands"][4] == expected
 
 
 def test_emulated_machines_get_five_times_as_long() -> None:

@@ -88,6 +88,7 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Nodes:
 
     @contextlib.contextmanager
     def urlopen(url: str, timeout: float) -> Iterator[None]:
+        assert url == "http://192.0.2.12/.swarm-site/health", "what the content has does not matter"
         if nodes.page:
             raise urllib.error.URLError(nodes.page)
         yield

@@ -441,6 +441,16 @@ def proxied() -> set[str]:
     return {"proxy-check"} | on("proxy", 2, 3)
 
 
+def configured() -> set[str]:
+    """Where nginx's configuration of the backend is; the service follows it by the id of the config."""
+    return {"backend-check", "backend-nginx"}
+
+
+def resized() -> set[str]:
+    """What follows the number of workers."""
+    return {"proxy-service", "proxy-running", "backend-service"} | proxied() | configured()
+
+
 CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "network": (
         "192.168.57.0/24",
@@ -453,9 +463,9 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
         | proxied(),
     ),
     "machines.memory": (513, {"machines-workshop"} | everywhere("machines")),
-    "machines.cpus": (2, everywhere("machines")),
+    "machines.cpus": (2, everywhere("machines") | resized()),
     "machines.prefix": ("node", renamed()),
-    "machines.overrides": ({"core-02": {"cpus": 2}}, {"machines-core-02"}),
+    "machines.overrides": ({"core-02": {"cpus": 2}}, {"machines-core-02"} | resized()),
     "swarm.managers": (1, {"machines-workshop"} | on("swarm", 2, 3)),
     "images.nginx": (
         "nginx:1.27-alpine",
@@ -471,13 +481,17 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "images.mirror": ("mirror.example", {"machines-box", "nginx-image"}),
     "content.folder": ("templates/images/nginx", everywhere("content")),
     "content.keep": (4, everywhere("content")),
+    "content.cache_control": ("public, max-age=300", configured()),
+    "content.cache_control_hashed": ("no-cache", configured()),
+    "content.charset": ("off", configured()),
     "backend.replicas": (3, {"backend-service"}),
     "backend.port": (8081, {"backend-service"} | proxied()),
     "applications": ({"docs": {"port": 8081}}, {"docs", "docs-check", "docs-nginx", "docs-service"}),
-    "backend.memory": (65, {"backend-service"}),
+    "backend.memory": (65, {"backend-service"} | configured()),
     "proxy.replicas": (1, {"ready-core-03", "proxy-seed-core-03", "proxy-core-03"}),
     "proxy.port": (81, {"proxy-service", "proxy-running"} | on("proxy-seed", 2, 3) | proxied()),
-    "proxy.memory": (65, {"proxy-service", "proxy-running"}),
+    "proxy.memory": (129, {"proxy-service", "proxy-running"} | on("proxy-seed", 2, 3) | proxied()),
+    "proxy.trusted_networks": (["203.0.113.0/24"], proxied()),
     "proxy.max_body_size": ("1m", on("proxy-seed", 2, 3) | proxied()),
     "proxy.connect_timeout_ms": (600, proxied()),
     "proxy.read_timeout_s": (61, proxied()),

@@ -11,7 +11,7 @@ from components.digest import text_hash
 from components.image import ImageRef
 from components.proxy import Proxy, ProxyArgs, ProxyBootstrap, ProxyBootstrapArgs, configuration
 from components.rendering import TEMPLATES
-from components.service import Route
+from components.service import START, Route, capacity
 from tests.unit.harness import COMMAND, SERVICE, Run, cluster, machines, nodes, proxy_settings, run, stand_in
 
 ENDPOINTS = ["192.168.56.11:8080", "192.168.56.12:8080"]
@@ -22,10 +22,13 @@ PROBE = "http://127.0.0.1:80/.swarm-site/configuration"
 POLICY = {"parallelism": 1, "order": "start-first", "delay": "0s", "maxFailureRatio": "0.0"}
 
 
-def made(*names: str, routes: Any = None, image: str = "localhost:1/site-nginx:1", **settings: Any) -> Run:
+def made(
+    *names: str, routes: Any = None, image: str = "localhost:1/site-nginx:1", workers: int = 1, **settings: Any
+) -> Run:
     def body() -> Any:
         args = ProxyArgs(
             settings=proxy_settings(**settings),
+            workers=workers,
             machines=machines(nodes(3)[1:]),
             routes=[pulumi.Output.from_input(BACKEND)] if routes is None else routes(),
             image=ImageRef(reference=image, provided=stand_in("image")),
@@ -63,14 +66,41 @@ def test_a_configuration_names_every_endpoint_and_answers_with_the_hash_of_its_o
 
 @pytest.mark.parametrize(
     "settings",
-    [{"port": 81}, {"max_body_size": "1m"}, {"connect_timeout_ms": 501}, {"read_timeout_s": 61}, {"fail_timeout_s": 3}],
+    [
+        {"port": 81},
+        {"max_body_size": "1m"},
+        {"connect_timeout_ms": 501},
+        {"read_timeout_s": 61},
+        {"fail_timeout_s": 3},
+        {"memory": 129},
+        {"trusted_networks": ["203.0.113.0/24"]},
+    ],
 )
 def test_each_setting_makes_another_configuration_with_another_state(settings: dict[str, Any]) -> None:
     assert configuration(proxy_settings(**settings), [BACKEND])[1] != configuration(proxy_settings(), [BACKEND])[1]
 
 
 def test_the_state_depends_only_on_the_text() -> None:
-    assert configuration(proxy_settings(memory=128), [BACKEND]) == configuration(proxy_settings(), [BACKEND])
+    assert configuration(proxy_settings(replicas=1), [BACKEND]) == configuration(proxy_settings(), [BACKEND])
+
+
+def test_what_a_proxy_does_at_once_follows_memory_and_workers() -> None:
+    text, _ = configuration(proxy_settings(memory=256), [BACKEND], workers=2)
+    bounds = capacity(256, 2)
+    assert f"worker_connections {bounds.connections};" in text
+    assert f"limit_conn requests {bounds.requests};" in text
+    assert f"worker_rlimit_nofile {2 * bounds.connections};" in text
+
+
+@pytest.mark.parametrize("memory", [16, 64, 128, 1000, 65536])
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_what_nginx_does_at_once_fits_into_its_memory(memory: int, workers: int) -> None:
+    bounds = capacity(memory, workers)
+    idle = bounds.workers * (2 + bounds.connections * 0.0004)
+    others = max(0, bounds.workers * bounds.connections - 2 * bounds.requests)
+    assert idle + bounds.requests * 0.05 + others * 0.017 <= memory
+    assert 0.4 * bounds.compressions <= memory / 2
+    assert 1 <= bounds.workers <= workers
 
 
 def servers(text: str) -> dict[str, str]:
@@ -157,7 +187,15 @@ def test_the_service_has_exactly_the_inputs_that_keep_the_second_up_empty() -> N
         "taskSpec": {
             "containerSpec": {
                 "image": "localhost:1/site-nginx:1",
-                "commands": ["nginx", "-c", "/srv/swarm-site/proxy/current/nginx.conf", "-g", "daemon off;"],
+                "commands": [
+                    "sh",
+                    "-c",
+                    (TEMPLATES / START).read_text(),
+                    "start",
+                    "1",
+                    "80",
+                    "/srv/swarm-site/proxy/current/nginx.conf",
+                ],
                 "labels": [{"label": "swarm-site.part", "value": "proxy"}],
                 "readOnly": True,
                 "stopSignal": "SIGQUIT",
@@ -181,7 +219,7 @@ def test_the_service_has_exactly_the_inputs_that_keep_the_second_up_empty() -> N
                 },
             },
             "restartPolicy": {"condition": "any", "delay": "1s", "window": "0s"},
-            "resources": {"limits": {"memoryBytes": 64 * 1024 * 1024}},
+            "resources": {"limits": {"memoryBytes": 128 * 1024 * 1024}},
             "logDriver": {"name": "json-file", "options": {"max-size": "5m"}},
             "placement": {"constraints": ["node.labels.swarm-site.proxy==true"]},
             "networksAdvanceds": [{"id": "host"}],
@@ -241,7 +279,7 @@ def test_the_wait_follows_the_service_and_fails_by_itself_before_the_engine_ends
 def test_the_wait_runs_again_when_the_service_changes() -> None:
     specs = [
         run_["proxy-running"].environment["SPEC"]
-        for run_ in (made(), made(), made(memory=65), made(image="localhost:1/site-nginx:2"), made(port=81))
+        for run_ in (made(), made(), made(memory=129), made(image="localhost:1/site-nginx:2"), made(port=81))
     ]
     assert specs[0] == specs[1]
     assert len(set(specs)) == 4
@@ -272,7 +310,7 @@ def test_two_proxies_stand_side_by_side() -> None:
 
 def bootstrapped(*names: str) -> Run:
     def body() -> Any:
-        args = ProxyBootstrapArgs(settings=proxy_settings(), machines=machines(nodes(2)))
+        args = ProxyBootstrapArgs(settings=proxy_settings(), workers=1, machines=machines(nodes(2)))
         made = [ProxyBootstrap(name, args) for name in names or ("proxy-seed",)]
         return [{name: resource.id for name, resource in one.delivered.items()} for one in made]
 

@@ -279,6 +279,31 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "swarm-site:proxy.replicas: 2 needs as many machines, one a task, and there are 1; for example 1",
     ),
     (
+        {"content": {"cache_control": "no cache"}},
+        'swarm-site:content.cache_control: "no cache" must be Cache-Control directives, separated by commas; "" sends '
+        'none; for example "public, max-age=300"',
+    ),
+    (
+        {"content": {"cache_control_hashed": 'max-age=1";'}},
+        'swarm-site:content.cache_control_hashed: "max-age=1\\";" must be Cache-Control directives, separated by '
+        'commas; "" sends none; for example "no-cache"',
+    ),
+    (
+        {"content": {"charset": "utf 8"}},
+        'swarm-site:content.charset: "utf 8" must be the name of a character encoding, or off; '
+        'for example "iso-8859-1"',
+    ),
+    (
+        {"proxy": {"trusted_networks": ["203.0.113.1/24"]}},
+        'swarm-site:proxy.trusted_networks.0: "203.0.113.1/24" must be an IPv4 or IPv6 network in CIDR notation '
+        '(203.0.113.1/24 has host bits set); for example "203.0.113.0/24"',
+    ),
+    (
+        {"proxy": {"trusted_networks": ["all; deny"]}},
+        'swarm-site:proxy.trusted_networks.0: "all; deny" must be an IPv4 or IPv6 network in CIDR notation '
+        "('all; deny' does not appear to be an IPv4 or IPv6 network); for example \"203.0.113.0/24\"",
+    ),
+    (
         {"backend": {"memory": 15}},
         "swarm-site:backend.memory: 15 must be at least 16; for example 64",
     ),
@@ -338,6 +363,10 @@ GOOD: list[dict[str, Any]] = [
     {"machines": {"prefix": "9" * 30}},
     {"machines": {"overrides": {"core-03": {}}}},
     {"machines": {"memory": 384, "cpus": 64}},
+    {"content": {"cache_control": "", "cache_control_hashed": "public, max-age=60, must-revalidate"}},
+    {"content": {"charset": "off"}},
+    {"content": {"charset": "iso-8859-1"}},
+    {"proxy": {"trusted_networks": ["203.0.113.0/24", "192.0.2.7", "2001:db8::/32", "::1"]}},
     {"machines": {"count": 7}, "swarm": {"managers": 7}},
     {"swarm": {"managers": None}},
     {"swarm": {"managers": 1}},

@@ -14,7 +14,7 @@ from typing import Literal
 
 import pytest
 
-from components.application import HEALTH_PATH
+from components.application import configuration as application_configuration
 from components.contract import (
     FOLDER_CONTENT,
     FOLDER_SITE,
@@ -27,9 +27,10 @@ from components.contract import (
 from components.proxy import configuration
 from components.rendering import TEMPLATES, render
 from components.scripts import SOURCED
-from components.service import Route
-from components.settings import HostSettings, Node, ProxySettings
+from components.service import START, Route, capacity
+from components.settings import ContentSettings, HostSettings, Node, ProxySettings
 from components.settings.types import PRIVATE_NETWORKS
+from tests.unit.servers import nginx
 
 GOLDEN = Path(__file__).parent / "golden"
 WORK = ".work/dev"
@@ -86,10 +87,14 @@ RENDERED: Mapping[str, tuple[str, Callable[[], str]]] = {
     "manager.ssh_config": ("swarm/ssh_config", lambda: render("swarm/ssh_config", work=WORK, timeout_factor=1)),
     "application.nginx.conf": (
         "application/nginx.conf",
-        lambda: render("application/nginx.conf", root=f"{FOLDER_CONTENT}/current", health_path=HEALTH_PATH),
+        lambda: application_configuration(ContentSettings(), FOLDER_CONTENT, capacity(64, 1)),
     ),
     "proxy.nginx.conf": ("proxy/nginx.conf", lambda: proxy([BACKEND])),
     "proxy-applications.nginx.conf": ("proxy/nginx.conf", lambda: proxy([BACKEND, *APPLICATIONS])),
+    "proxy-trusting.nginx.conf": (
+        "proxy/nginx.conf",
+        lambda: proxy([BACKEND], trusted_networks=["203.0.113.0/24", "2001:db8::/32"]),
+    ),
     "proxy-bootstrap.nginx.conf": ("proxy/nginx.conf", lambda: proxy([])),
 }
 """Golden file, its template, and how it is rendered."""
@@ -97,8 +102,12 @@ RENDERED: Mapping[str, tuple[str, Callable[[], str]]] = {
 VAGRANT_PROVIDERS = ["docker", "libvirt", "virtualbox"]
 PROVIDERS = [*VAGRANT_PROVIDERS, "ssh"]
 """Each has a file of the functions that the machines' scripts call."""
-PARTS = {"machines/user_ssh_config", *(f"machines/providers/{provider}.rb" for provider in VAGRANT_PROVIDERS)}
-"""What rendered files include: the Vagrantfile by the provider's name, ssh entries of hosts that exist."""
+PARTS = {
+    "application/types",
+    "machines/user_ssh_config",
+    *(f"machines/providers/{provider}.rb" for provider in VAGRANT_PROVIDERS),
+}
+"""What rendered files include: the list of types, the Vagrantfile by the provider's name, ssh entries of hosts."""
 
 SCRIPTS = sorted(str(path.relative_to(TEMPLATES)) for path in TEMPLATES.rglob("*.sh"))
 
@@ -118,7 +127,8 @@ LIBRARIES = {path for name in SCRIPTS for path in sourced_by(name)}
 PROGRAMS = [name for name in SCRIPTS if name not in LIBRARIES]
 """Scripts that are run."""
 
-RECIPE_SCRIPTS = [
+PLAIN_SCRIPTS = [
+    START,
     *("images/base/install", "images/base/trim", "images/nginx/collect", "images/node/finish"),
     *("images/machine/finish-machine", "images/machine/provision"),
 ]
@@ -153,7 +163,7 @@ RECIPE_DATA = {
 
 def test_every_template_is_checked_by_a_test_of_this_file() -> None:
     present = {str(path.relative_to(TEMPLATES)) for path in TEMPLATES.rglob("*") if path.is_file()}
-    checked = {*SCRIPTS, *RECIPE_SCRIPTS, *RECIPE_DATA, *PARTS}
+    checked = {*SCRIPTS, *PLAIN_SCRIPTS, *RECIPE_DATA, *PARTS}
     checked |= {template for template, _ in RENDERED.values()}
     assert present - checked == set(), "a new template needs a test"
     assert checked - present == set(), "a removed template leaves no test behind"
@@ -230,7 +240,7 @@ def test_a_provider_defines_every_required_function(provider: str) -> None:
 
 
 def test_every_script_passes_shellcheck() -> None:
-    files = [f"templates/{name}" for name in [*SCRIPTS, *RECIPE_SCRIPTS]]
+    files = [f"templates/{name}" for name in [*SCRIPTS, *PLAIN_SCRIPTS]]
     done = checked_by("shellcheck", "--external-sources", "--format=gcc", *files)
     assert done.returncode == 0, done.stdout
 
@@ -246,13 +256,13 @@ def test_tools_check_reads_every_script_and_nothing_else() -> None:
         check=True,
     )
     files = done.stdout.splitlines()
-    assert {f"templates/{name}" for name in [*SCRIPTS, *RECIPE_SCRIPTS]} <= set(files)
+    assert {f"templates/{name}" for name in [*SCRIPTS, *PLAIN_SCRIPTS]} <= set(files)
     first_lines = {file: (PROJECT / file).read_text().partition("\n")[0] for file in files}
     assert [file for file, line in first_lines.items() if not re.match("#!.*sh$|# shellcheck shell=", line)] == []
 
 
-@pytest.mark.parametrize("name", RECIPE_SCRIPTS)
-def test_a_script_of_a_recipe_stops_at_its_first_error(name: str) -> None:
+@pytest.mark.parametrize("name", PLAIN_SCRIPTS)
+def test_a_script_of_a_container_or_recipe_stops_at_its_first_error(name: str) -> None:
     assert text_of(name).startswith("#!/bin/sh\n")
     assert code(name)[0] == "set -eu"
 
@@ -573,14 +583,6 @@ def test_the_socket_name_of_the_manager_is_short_enough_for_the_longest_names(tm
 # --- nginx -----------------------------------------------------------------------------------------------------------
 
 
-def nginx() -> Path:
-    """The nginx that set-up unpacked: it is never installed, so its files are beside it and not in /etc."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "swarm-site/nginx/usr/sbin"
-    found = shutil.which("nginx", path=f"{os.environ['PATH']}:{cache}:/usr/sbin")
-    assert found, "there is no nginx to test configurations with; run: tools/setup check"
-    return Path(found).resolve()
-
-
 def output_of_nginx(text: str, folder: Path) -> str:
     """Let nginx test a configuration. Ports, accounts and folders are those of this test, not of a container."""
     program = nginx()
@@ -758,7 +760,7 @@ def test_the_accounts_of_the_nginx_image_are_well_formed_and_hold_no_password() 
 
 
 def test_every_file_ends_with_a_line_feed_and_has_no_trailing_blanks() -> None:
-    for name in [*RECIPE_DATA, *RECIPE_SCRIPTS, *SCRIPTS]:
+    for name in [*RECIPE_DATA, *PLAIN_SCRIPTS, *SCRIPTS]:
         text = (TEMPLATES / name).read_text()
         assert text.endswith("\n"), name
         assert not re.search(r"[ \t]$", text, re.MULTILINE), name

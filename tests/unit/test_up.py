@@ -6,6 +6,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from email.message import Message
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -232,5 +233,41 @@ def test_a_slow_proxy_is_skipped_and_gets_more_time_in_each_round(
 
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
     up.show_page(["http://a/", "http://b/"])
-    assert asked == [(f"http://{name}/", seconds) for seconds in (2, 4, 8, 10) for name in "ab"]
-    assert "http://b/ answers (X-Proxy: b):\n\nhello" in capsys.readouterr().out
+    rounds = [(f"http://{name}/.swarm-site/health", seconds) for seconds in (2, 4, 8, 10) for name in "ab"]
+    assert asked == [*rounds, ("http://b/", 10)]
+    assert capsys.readouterr().out == "\nhttp://b/ answers (X-Proxy: b):\n\nhello\n\n"
+
+
+@pytest.mark.usefixtures("work")
+def test_a_site_without_a_first_page_is_up(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    @contextlib.contextmanager
+    def urlopen(url: str, timeout: float) -> Iterator[None]:
+        if url == "http://a/":
+            headers = Message()
+            headers["X-Backend"] = "core-01"
+            raise urllib.error.HTTPError(url, 404, "Not Found", headers, io.BytesIO(b"<h1>not here</h1>\n"))
+        yield
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    up.show_page(["http://a/"])
+    assert capsys.readouterr().out == (
+        "\nhttp://a/ answers 404 Not Found (X-Backend: core-01):\n\n<h1>not here</h1>\n\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (b"", ""),
+        (b"<h1>hello</h1>\n", "<h1>hello</h1>"),
+        ("ünï\tcödé\r\n".encode(), "ünï     cödé"),
+        (b"\x1b[2J\x1b]0;title\x07red\x9b31m\n", "[2J]0;titlered\ufffd31m"),
+        ("a\u202eb\u200bc\x85d".encode(), "abc\nd"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "(not a text)"),
+        (b"x" * 200_000, "x" * 120),
+        (b"line\n" * 10, "\n".join(["line"] * 10)),
+        (b"line\n" * 11, "\n".join(["line"] * 10 + ["\u2026"])),
+    ],
+)
+def test_a_page_is_shown_by_its_first_lines_without_what_a_terminal_obeys(body: bytes, shown: str) -> None:
+    assert up.excerpt(body) == shown

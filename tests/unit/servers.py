@@ -1,0 +1,198 @@
+"""The product's nginx configurations, run on loopback: what a visitor gets, without a container or a node."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from components.application import configuration as application_configuration
+from components.contract import FOLDER_CONTENT
+from components.proxy import configuration as proxy_configuration
+from components.rendering import TEMPLATES
+from components.service import START, Route, capacity
+from components.settings import ContentSettings, ProxySettings
+
+START_SECONDS = 10
+
+
+def nginx() -> Path:
+    """The nginx that set-up unpacked: it is never installed, so its files are beside it and not in /etc."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "swarm-site/nginx/usr/sbin"
+    found = shutil.which("nginx", path=f"{os.environ['PATH']}:{cache}:/usr/sbin")
+    assert found, "there is no nginx to test configurations with; run: tools/setup check"
+    return Path(found).resolve()
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response: `headers` holds every header line, with names in lower case."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def all(self, name: str) -> list[str]:
+        """The values of every header of a name."""
+        return [value for key, value in self.headers if key == name.lower()]
+
+    def __getitem__(self, name: str) -> str:
+        """The value of the only header of a name; empty without one."""
+        values = self.all(name)
+        assert len(values) < 2, f"{name} is sent {len(values)} times"
+        return values[0] if values else ""
+
+
+@dataclass(frozen=True)
+class Server:
+    """An nginx that runs: where its temporary files are, and which process it is."""
+
+    port: int
+    folder: Path
+    pid: int
+
+    def get(self, path: str, method: str = "GET", **headers: str) -> Answer:
+        """One request on a connection of its own; `_` in names of headers stands for `-`."""
+        return fetch(self.port, path, method, headers)
+
+    def raw(self, text: str, address: str = "127.0.0.1") -> bytes:
+        """The response to a request as it stands."""
+        with socket.create_connection((address, self.port), timeout=10) as connection:
+            connection.sendall(text.encode())
+            return b"".join(iter(lambda: connection.recv(65536), b""))
+
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of its workers."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [int(child) for child in children.split()]
+
+    def memory(self) -> int:
+        """What its processes hold for themselves, in MB."""
+        statuses = [Path(f"/proc/{pid}/status").read_text() for pid in (self.pid, *self.workers)]
+        return sum(int(re.findall(r"RssAnon:\s+(\d+)", status)[0]) for status in statuses) // 1024
+
+    def temporary_files(self) -> list[Path]:
+        """Files that it has open, or left, below its folder for temporary files."""
+        opened = [link.readlink() for pid in self.workers for link in Path(f"/proc/{pid}/fd").iterdir()]
+        left = [path for path in (self.folder / "tmp").rglob("*") if path.is_file()]
+        below = [path for path in (*opened, *left) if path.is_relative_to(self.folder / "tmp")]
+        return [path for path in below if path.name not in ("nginx.pid", "default.conf", "named.conf")]
+
+
+def fetch(port: int, path: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
+    """One request to a port of this machine."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    with contextlib.closing(connection):
+        connection.request(method, path, headers={key.replace("_", "-"): text for key, text in (headers or {}).items()})
+        response = connection.getresponse()
+        lines = [(key.lower(), value) for key, value in response.getheaders()]
+        return Answer(response.status, lines, response.read())
+
+
+@contextlib.contextmanager
+def running(text: str, folder: Path, port: int, workers: int = 1, content: Path | None = None) -> Iterator[Server]:
+    """Run a configuration as a container does, with its ports, accounts and folders moved to a test's own."""
+    temporary = folder / "tmp"
+    temporary.mkdir(parents=True)
+    path = folder / "nginx.conf"
+    log = folder / "log"
+    moved = text.replace("/tmp/", f"{temporary}/").replace("/dev/stdout", f"{folder}/access.log")
+    moved = moved.replace("/dev/stderr", f"{folder}/error.log")
+    path.write_text(moved.replace(f"{FOLDER_CONTENT}/current", str(content)))
+    start = (TEMPLATES / START).read_text().replace("/tmp/", f"{temporary}/")
+    if os.getuid() == 0:  # workers of root's nginx would be of an account that can't read a test's folder
+        start = start.replace('"daemon off;', '"daemon off; user root;').replace(
+            "exec nginx", f"exec nginx -p {folder}"
+        )
+    environment = os.environ | {"PATH": f"{nginx().parent}:{os.environ['PATH']}"}
+    with log.open("w") as output:
+        command = ["sh", "-c", start, "start", str(workers), str(port), str(path)]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
+    try:
+        wait_for(port, process, log)
+        yield Server(port, folder, process.pid)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+        else:
+            return
+
+
+@contextlib.contextmanager
+def application(
+    content: Path, folder: Path, memory: int = 64, workers: int = 1, settings: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """An application that serves a folder."""
+    bounds = capacity(memory, workers)
+    text = application_configuration(ContentSettings.model_validate(settings or {}), FOLDER_CONTENT, bounds)
+    port = free_port()
+    with running(text.replace("listen 80 ", f"listen {port} "), folder, port, workers, content) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def proxy(folder: Path, endpoint: int, *named: Route, **settings: object) -> Iterator[Server]:
+    """A proxy of an endpoint on this machine."""
+    given = ProxySettings.model_validate({"port": free_port(), **settings})
+    route = Route(name="backend", hosts=[], endpoints=[f"127.0.0.1:{endpoint}"])
+    text, _ = proxy_configuration(given, [route, *named])
+    with running(text, folder, given.port) as server:
+        yield server
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers with what it got, as JSON: the headers of the request by name, in lower case."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        body = json.dumps({key.lower(): value for key, value in self.headers.items()}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@contextlib.contextmanager
+def echo() -> Iterator[int]:
+    """An application that tells what a proxy sends it; gives its port."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
