@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # What a script needs that works on this machine alone. Inputs: WORK (the stack's folder); NODE if a script works on one node.
 . templates/contract.sh
+# The user's environment must steer nothing here. With CDPATH, `cd` would go elsewhere, and print where.
+unset CDPATH
 
 say() { printf '%s: %s\n' "${NODE:-this machine}" "$*"; }
 

@@ -1,16 +1,19 @@
 # shellcheck shell=bash
 # What the scripts of a stack share, nodes included. Inputs: see base.sh.
 . templates/base.sh
+# The user's environment must steer nothing here.
+LIMIT=0 BECOME=sudo
 
 # quote TEXT: TEXT as one word of any POSIX shell.
 quote() { printf "'%s'" "${1//\'/\'\\\'\'}"; }
 
 # on_node NAME COMMAND…: runs a command, or a function of this script, as root on node NAME; stdin is the caller's.
-# LIMIT=SECONDS before it bounds it (scaled); BECOME is empty where the user of NODE is root and has no sudo.
+# LIMIT=SECONDS before it bounds it (scaled); BECOME is empty where the user of NODE is root and has no sudo. As root,
+# bash would take the connection for a login and source the node's bashrc, which `-u` ends: hence --norc.
 on_node() {
   local node=$1 text="" name word limit options=()
   shift
-  limit=$(scaled "${LIMIT:-0}")
+  limit=$(scaled "$LIMIT")
   # An ssh that gives up by itself, before it is killed, also ends its jump hosts' processes.
   if ((limit > 1)); then options=(-o "ConnectTimeout=$((limit - 1))"); fi
   if declare -F "$1" >/dev/null; then
@@ -19,7 +22,7 @@ on_node() {
   fi
   for word; do text+=" $(quote "$word")"; done
   timeout --foreground "$limit" \
-    ssh -F "$MACHINES/$node/$MACHINE_SSH_CONFIG" "${options[@]}" "$node" "${BECOME-sudo} bash -euo pipefail -c $(quote "$text")" 9>&-
+    ssh -F "$MACHINES/$node/$MACHINE_SSH_CONFIG" "${options[@]}" "$node" "$BECOME bash --norc -euo pipefail -c $(quote "$text")" 9>&-
 }
 
 # is_created NAME: the machine of node NAME was created to the end.

@@ -19,6 +19,9 @@ from tools.steps import CACHE, END_SIGNALS, ROOT, STATE, SetupError, run_step, s
 
 STACK = os.environ.get("STACK") or "dev"
 ENV_FILE = ROOT / ".env"
+LOOPBACK = "127.0.0.1,localhost,::1"
+DEFAULT_SOCKETS = ("unix:///var/run/docker.sock", "unix:///run/docker.sock")
+"""Values of DOCKER_HOST that change nothing, and that act and others set all the same."""
 
 
 def main(goal: str, *done: str) -> None:
@@ -84,6 +87,9 @@ def env_text(engine: Engine) -> str:
     The user's own values win when it is sourced, not when it is written, so none of their secrets gets into it.
     metadata=skip: the engine writes the state atomically, but not its attributes (size, type). Killed in between, it
     could not read the state any more.
+    no_grpc_proxy: the engine, its plugins and the program talk over loopback, by gRPC that would ask a proxy for it.
+    DOCKER_HOST and DOCKER_CONTEXT win over the docker provider's own arguments, whatever they name.
+    PYTHONHOME and PYTHONPATH would mix another Python's modules into the program's.
     """
     front = [engine.folder, ROOT / ".venv" / "bin"]
     front += filter(Path.is_dir, (CACHE / "nginx" / "usr" / "sbin", golang.actionlint().binary.parent))
@@ -102,6 +108,28 @@ export PULUMI_BACKEND_URL
 [ -n "${{PULUMI_CONFIG_PASSPHRASE_FILE-}}" ] || export PULUMI_CONFIG_PASSPHRASE="${{PULUMI_CONFIG_PASSPHRASE-}}"
 export PULUMI_SKIP_UPDATE_CHECK=true
 export PULUMI_PARALLEL="${{PULUMI_PARALLEL:-64}}"
+case "${{DOCKER_HOST-}}" in
+  {" | ".join(DEFAULT_SOCKETS)}) unset DOCKER_HOST ;;
+esac
+[ "${{DOCKER_CONTEXT-}}" != default ] || unset DOCKER_CONTEXT
+unset PYTHONHOME PYTHONPATH
+{_proxy_exceptions()}"""
+
+
+def _proxy_exceptions() -> str:
+    """What keeps loopback off proxies: each list of exceptions, extended; alone, an asterisk excepts everything."""
+    return f"""\
+[ -n "${{no_proxy-}}" ] || no_proxy="${{NO_PROXY-}}"
+[ -n "${{NO_PROXY-}}" ] || NO_PROXY="$no_proxy"
+for swarm_site_name in no_proxy NO_PROXY no_grpc_proxy; do
+  eval "swarm_site_value=\\${{$swarm_site_name-}}"
+  case ",$swarm_site_value," in
+    ",*," | *,{LOOPBACK},*) ;;
+    *) swarm_site_value="${{swarm_site_value:+$swarm_site_value,}}{LOOPBACK}" ;;
+  esac
+  eval "export $swarm_site_name=\\"\\$swarm_site_value\\""
+done
+unset swarm_site_name swarm_site_value
 """
 
 

@@ -1,6 +1,11 @@
 # shellcheck shell=bash
 # What the bash tools share: where things live, how they speak, how a long step is shown. Sourced, never run.
 
+# The user's environment must not steer them. CDPATH: `cd` would go elsewhere, and print where. PYTHON…, PIP_…: the Python
+# environment would be another one. Some messages are read, and numbers: not in the user's language.
+unset CDPATH PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_USER
+export LC_ALL=C.UTF-8
+
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 STATE=${XDG_STATE_HOME:-$HOME/.local/state}/swarm-site
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/swarm-site

@@ -1,7 +1,6 @@
 """What exists and what should: compares the nodes and the swarm with the stack's state, part by part."""
 
 import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -95,13 +94,15 @@ def observe() -> Observation:
     facts = {entry.name: found for entry, found in zip(entries, answers, strict=True) if found}
     seen = Observation(entries=entries, resources=known, outputs=outputs, facts=facts)
     _ask_manager(seen)
-    seen.pages = {url: _page_fault(url) for url in outputs.get("proxy_urls", [])}
+    seen.pages = {url: page_fault(url) for url in outputs.get("proxy_urls", [])}
     seen.findings = [*_page_findings(seen), *_node_findings(seen), *_service_findings(seen)]
     return seen
 
 
 def _facts(name: str, images: Sequence[str]) -> dict[str, str]:
-    done = stack.on_node(name, "bash", "-c", bundle("status/node.sh"), "status", *images, seconds=FACT_SECONDS)
+    done = stack.on_node(
+        name, "bash", "--norc", "-c", bundle("status/node.sh"), "status", *images, seconds=FACT_SECONDS
+    )
     if done.returncode != 0:
         return {}
     return dict(line.partition(" ")[::2] for line in done.stdout.splitlines())
@@ -109,7 +110,7 @@ def _facts(name: str, images: Sequence[str]) -> dict[str, str]:
 
 def ask_swarm(manager: str) -> list[list[str]]:
     """The lines of `templates/status/manager.sh` on a manager, split into their fields."""
-    done = stack.on_node(manager, "bash", "-c", bundle("status/manager.sh"), "status", seconds=FACT_SECONDS)
+    done = stack.on_node(manager, "bash", "--norc", "-c", bundle("status/manager.sh"), "status", seconds=FACT_SECONDS)
     return [line.split("\t") for line in done.stdout.splitlines()]
 
 
@@ -136,9 +137,10 @@ def drained_reason(proxy_label: str, reason: str) -> str:
     return "drained by hand" if proxy_label else "joined, not activated yet"
 
 
-def _page_fault(url: str) -> str:
+def page_fault(url: str) -> str:
+    """Why a proxy serves no page; empty if it serves one."""
     try:
-        with urllib.request.urlopen(stack.health_url(url), timeout=stack.scaled(stack.ANSWER_SECONDS)):
+        with stack.DIRECTLY.open(stack.health_url(url), timeout=stack.scaled(stack.ANSWER_SECONDS)):
             return ""
     except (urllib.error.URLError, OSError) as error:
         return str(error)
@@ -167,21 +169,35 @@ def _node_findings(seen: Observation) -> Iterator[Finding]:
                 else f"make up starts it; if it is lost for good: make repair NODE={entry.name}",
             )
         else:
-            yield from _membership_findings(seen, entry)
+            yield from _membership_findings(seen, entry, facts)
             yield from _delivery_findings(seen, entry.name, facts)
     planned = {entry.name for entry in seen.entries}
     for name in sorted(seen.members.keys() - planned):
         yield Finding(name, "is in the swarm but not in this stack", f"make ssh NODE={seen.manager}")
 
 
-def _membership_findings(seen: Observation, entry: NodeEntry) -> Iterator[Finding]:
-    if not seen.manager:
-        return
+def outside_finding(node: str, state: str, error: str, again: tuple[Resource, ...] = ()) -> Finding:
+    """That a node which answers is not in its swarm, in Docker's own words where it has any.
+
+    Args:
+        node: its name.
+        state: Docker's `LocalNodeState` there.
+        error: Docker's `Swarm.Error` there; mostly empty.
+        again: the Commands that let it join again.
+    """
+    why = ": ".join(text for text in (state, error) if text not in ("active", ""))
+    remedy = f"make ssh NODE={node}, then: sudo docker swarm unlock; without its key: " if state == "locked" else ""
+    return Finding(node, f"is not in this stack's swarm{f' ({why})' if why else ''}", f"{remedy}make repair", again)
+
+
+def _membership_findings(seen: Observation, entry: NodeEntry, facts: Mapping[str, str]) -> Iterator[Finding]:
     membership = seen.commands(entry.name, Step.MEMBERSHIP)
     rejoin = (*membership, *seen.commands(entry.name, Step.ACTIVATION))
     member = seen.members.get(entry.name)
-    if member is None:
-        yield Finding(entry.name, "is not in this stack's swarm", again=rejoin)
+    state = facts.get("swarm", "active")
+    if state != "active" or (seen.manager and member is None):
+        yield outside_finding(entry.name, state, facts.get("swarm_error", ""), rejoin)
+    if not member or state != "active":
         return
     if member.status != "Ready":
         yield Finding(entry.name, f"is {member.status.lower()} in the swarm though it answers", again=rejoin)

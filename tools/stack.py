@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ ANSWER_SECONDS = 5
 """How long a node may take to answer before it counts as dead."""
 ELECTION_SECONDS = 25
 """How long managers may take to elect a leader; mostly 10 to 20 s after the last one died."""
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Opens URLs of the stack's own nodes: never through a proxy of the user's, which may not reach them."""
 
 Resource = dict[str, Any]
 """A resource of the state, as `pulumi stack export` has it."""

@@ -4,13 +4,12 @@ import subprocess
 import time
 import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Sequence
 from email.message import Message
 
 from components.contract import LABEL_DRAINED, LABEL_SERVICE, MACHINE_COMPLETE, Step
 from tools import stack
-from tools.observe import ask_swarm
+from tools.observe import Finding, ask_swarm, outside_finding
 from tools.stack import NodeEntry, Resource, Resources, ToolError
 
 START_SECONDS = 60
@@ -47,18 +46,56 @@ def up() -> int:
         manager = stack.living_manager([entry for entry in stack.nodes() if entry.name not in dead])
         for _, error in sorted(task_errors(manager).items() - errors.items()):
             print(f"  {error}")
+        show(refused_by_swarm(dead))
         raise ToolError("make up failed; fix the error above and run it again")
     known = stack.resources()
+    outside = outside_swarm(dead)
     for entry in stack.nodes():  # today's: one that was behind may have been removed
-        if entry.name in behind:
+        if entry.name in behind and entry.name not in [finding.part for finding in outside]:
             activate(known, entry.name)
     for name in dead:
         print(f"{name} is unreachable: drained and skipped; it catches up on the next make up")
     addresses = [entry.address for entry in entries if entry.name in dead]
     urls = stack.outputs(known)["proxy_urls"]
-    show_page([url for url in urls if urllib.parse.urlsplit(url).hostname not in addresses])
-    print(f"up after {stack.since(begin)}")
-    return 0
+    try:
+        show_page([url for url in urls if urllib.parse.urlsplit(url).hostname not in addresses])
+    finally:
+        show(outside)
+    print(f"up after {stack.since(begin)}{', with nodes outside the swarm' if outside else ''}")
+    return 1 if outside else 0
+
+
+def outside_swarm(dead: Sequence[str]) -> list[Finding]:
+    """Today's nodes that answer and are not in the swarm; one that was just started gets a moment to return to it."""
+    living = [entry for entry in stack.nodes() if entry.name not in dead]
+    deadline = time.monotonic() + stack.scaled(RETRY_SECONDS)
+    while True:
+        manager = stack.living_manager(living)
+        ready = ready_members(manager) if manager else set()
+        outside = [entry.name for entry in living if entry.name not in ready]
+        if not outside or time.monotonic() >= deadline:
+            states = {name: swarm_state(name) for name in outside}
+            return [outside_finding(name, state, error) for name, (state, error) in states.items() if state]
+        time.sleep(0.2)
+
+
+def refused_by_swarm(dead: Sequence[str]) -> list[Finding]:
+    """Today's nodes that answer, and on which Docker names an error of the swarm."""
+    states = {entry.name: swarm_state(entry.name) for entry in stack.nodes() if entry.name not in dead}
+    return [outside_finding(name, state, error) for name, (state, error) in states.items() if error]
+
+
+def swarm_state(node: str) -> tuple[str, str]:
+    """What Docker on a node says of its swarm: state and error, mostly empty; two empty texts if it does not answer."""
+    done = stack.on_node(node, "docker", "info", "-f", "{{.Swarm.LocalNodeState}} {{.Swarm.Error}}")
+    state, _, error = " ".join(done.stdout.split()).partition(" ")
+    return state, error
+
+
+def show(findings: Sequence[Finding]) -> None:
+    """A line each, as `make status` has it."""
+    for finding in findings:
+        print(f"{finding.part}: {finding.what}; {finding.remedy}")
 
 
 def excludes(known: Resources, names: Sequence[str]) -> list[str]:
@@ -168,6 +205,12 @@ def members(manager: str) -> dict[str, str]:
     return {name: availability for name, _, availability in (line.rpartition(" ") for line in listing.splitlines())}
 
 
+def ready_members(manager: str) -> set[str]:
+    """The names of the nodes that the swarm reaches."""
+    listing = manage(manager, "node", "ls", "--format", "{{.Status}} {{.Hostname}}")
+    return {name for status, _, name in (line.partition(" ") for line in listing.splitlines()) if status == "Ready"}
+
+
 def manage(manager: str, *arguments: str) -> str:
     """What docker prints on a manager.
 
@@ -202,7 +245,7 @@ def show_page(urls: Sequence[str]) -> None:
     while True:
         for url in urls:
             try:
-                with urllib.request.urlopen(stack.health_url(url), timeout=seconds):
+                with stack.DIRECTLY.open(stack.health_url(url), timeout=seconds):
                     page = _page(url, seconds)
             except (urllib.error.URLError, OSError) as error:
                 fault = f"{url} does not answer ({error})"
@@ -218,7 +261,7 @@ def show_page(urls: Sequence[str]) -> None:
 def _page(url: str, seconds: float) -> str:
     """What a proxy answers, for a terminal: where it comes from, and the first lines of it."""
     try:
-        with urllib.request.urlopen(url, timeout=seconds) as answer:
+        with stack.DIRECTLY.open(url, timeout=seconds) as answer:
             return _described(url, "answers", answer.headers, answer.read(PAGE_BYTES))
     except urllib.error.HTTPError as error:
         with error:

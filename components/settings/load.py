@@ -30,8 +30,9 @@ def load() -> Settings:
     """
     prefix = f"{PACKAGE}:"
     values = {key.removeprefix(prefix): text for key, text in all_config().items() if key.startswith(prefix)}
-    parallel = None if pulumi.runtime.is_dry_run() else pulumi.runtime.settings.SETTINGS.parallel
-    return parse(pulumi.get_stack(), values, os.environ, parallel)
+    if pulumi.runtime.is_dry_run():  # connects to nothing
+        return parse(pulumi.get_stack(), values, {})
+    return parse(pulumi.get_stack(), values, os.environ, pulumi.runtime.settings.SETTINGS.parallel)
 
 
 def all_config() -> Mapping[str, str]:
@@ -50,7 +51,7 @@ def parse(
     Args:
         stack: the stack's name.
         values: text by key, keys without the project's name.
-        environment: the variables of this process.
+        environment: the variables of this process; none where the engine only previews.
         parallel: how many resources the engine works on at once; None where it only previews.
 
     Raises:

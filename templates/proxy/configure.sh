@@ -18,7 +18,7 @@ make_live() {
 took_over() {
   local try
   for ((try = 0; try < 50; try++)); do
-    [[ $(curl -s --max-time 1 "$2") != "$1" ]] || return 0
+    [[ $(curl -s --noproxy '*' --max-time 1 "$2") != "$1" ]] || return 0
     sleep 0.2
   done
   return 1

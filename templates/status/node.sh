@@ -5,7 +5,9 @@ set -euo pipefail
 . templates/content/hash.sh
 
 echo "docker $(docker info -f '{{.ServerVersion}}')"
-echo "swarm $(docker info -f '{{.Swarm.LocalNodeState}}')"
+read -r state error <<<"$(docker info -f '{{.Swarm.LocalNodeState}} {{.Swarm.Error}}' | tr '\n' ' ')"
+echo "swarm $state"
+if [[ -n $error ]]; then echo "swarm_error $error"; fi
 for image; do
   if docker image inspect "$image" >/dev/null 2>&1; then echo "image:$image present"; fi
 done

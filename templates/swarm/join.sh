@@ -45,6 +45,10 @@ is_forgotten() {
 read -r state manages id < <(on_node "$NODE" docker info -f '{{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}} {{.Swarm.NodeID}}' </dev/null)
 if [[ $state == active ]] && is_forgotten "$id"; then state=forgotten; fi
 if [[ $state:$manages == active:true ]]; then touch "$SWARM_STARTED"; fi
+if [[ $state == locked ]] && ! manager_among_peers; then
+  # It may have the last copy of the swarm, which it would delete when it leaves.
+  fail "is locked, and no other manager answers; unlock it: make ssh NODE=$NODE, then: sudo docker swarm unlock"
+fi
 case $state:$ROLE:$manages in
   active:manager:false) change_role promote ;;
   active:worker:true) change_role demote ;;

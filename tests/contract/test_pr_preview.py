@@ -139,7 +139,9 @@ def repository(engine: str, bundled_home: Path, tmp_path_factory: pytest.TempPat
 
 
 def git(clone: Path, *arguments: str) -> None:
-    subprocess.run(["git", *arguments], cwd=clone, env=os.environ | AUTHOR, check=True, capture_output=True)
+    # In a hook, git says where its repository is: not this one.
+    own = {name: value for name, value in os.environ.items() if name not in pr_preview.GIT_PLACES}
+    subprocess.run(["git", *arguments], cwd=clone, env=own | AUTHOR, check=True, capture_output=True)
 
 
 def commit(clone: Path) -> None:

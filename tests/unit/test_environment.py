@@ -100,6 +100,45 @@ def test_every_odd_character_of_a_path_is_encoded_in_the_backend_url(sandbox: Sa
     assert url == f"file://{quote(path, safe='/~')}\n"
 
 
+LOOPBACK = "127.0.0.1,localhost,::1"
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, (LOOPBACK, LOOPBACK, LOOPBACK)),
+        ({"no_proxy": ".lan"}, (f".lan,{LOOPBACK}", f".lan,{LOOPBACK}", LOOPBACK)),
+        ({"NO_PROXY": ".lan"}, (f".lan,{LOOPBACK}", f".lan,{LOOPBACK}", LOOPBACK)),
+        ({"no_proxy": "a", "NO_PROXY": "b c"}, (f"a,{LOOPBACK}", f"b c,{LOOPBACK}", LOOPBACK)),
+        ({"no_proxy": "*", "no_grpc_proxy": "a"}, ("*", "*", f"a,{LOOPBACK}")),
+    ],
+)
+def test_loopback_is_an_exception_to_every_proxy_beside_the_users_own(
+    sandbox: Sandbox, shell: str, own: dict[str, str], expected: tuple[str, ...]
+) -> None:
+    write_env_file(sandbox, BUNDLED)
+    env = sourced(sandbox, shell, ". ./.env; . ./.env", **own)
+    assert tuple(env[name] for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy")) == expected
+    assert not [name for name in env if name.startswith("swarm_site")]
+
+
+def test_variables_that_name_this_machines_docker_are_unset_and_no_others(sandbox: Sandbox) -> None:
+    write_env_file(sandbox, BUNDLED)
+    for host in ("unix:///var/run/docker.sock", "unix:///run/docker.sock"):
+        env = sourced(sandbox, "sh", DOCKER_HOST=host, DOCKER_CONTEXT="default")
+        assert not env.keys() & {"DOCKER_HOST", "DOCKER_CONTEXT"}
+    theirs = {"DOCKER_HOST": "tcp://192.0.2.1:2375", "DOCKER_CONTEXT": "elsewhere"}
+    env = sourced(sandbox, "sh", **theirs)
+    assert {name: env[name] for name in theirs} == theirs, "the program refuses them, by name"
+
+
+def test_modules_of_another_python_are_kept_out(sandbox: Sandbox) -> None:
+    write_env_file(sandbox, BUNDLED)
+    env = sourced(sandbox, "sh", PYTHONHOME="/elsewhere", PYTHONPATH="/elsewhere")
+    assert not env.keys() & {"PYTHONHOME", "PYTHONPATH"}
+
+
 def test_an_unchanged_env_file_is_not_written_again(sandbox: Sandbox) -> None:
     write_env_file(sandbox, BUNDLED)
     before = (sandbox.clone / ".env").stat()

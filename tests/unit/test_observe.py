@@ -3,7 +3,6 @@
 import contextlib
 import subprocess
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -55,6 +54,7 @@ class Nodes:
     faults: list[str] = field(default_factory=list)
     asked: list[tuple[str, ...]] = field(default_factory=list)
     page: str = ""
+    managed: bool = True
 
     def __post_init__(self) -> None:
         for node in NODES:
@@ -66,11 +66,11 @@ class Nodes:
 
     def answer(self, name: str, *command: str, seconds: float = 0) -> subprocess.CompletedProcess[str]:
         """Stands for stack.on_node."""
-        if name not in self.facts:
+        if name not in self.facts or (command[:2] == ("docker", "node") and not self.managed):
             return subprocess.CompletedProcess(command, 255, "", "")
         text = "\n".join(self.swarm())
         if bundle("status/node.sh") in command:
-            self.asked.append(command[4:])
+            self.asked.append(command[5:])
             text = "\n".join(f"{key} {value}" for key, value in self.facts[name].items())
         return subprocess.CompletedProcess(command, 0, text, "")
 
@@ -96,7 +96,7 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Nodes:
     monkeypatch.setattr(stack, "resources", lambda: STATE)
     monkeypatch.setattr(stack, "on_node", nodes.answer)
     monkeypatch.setattr(stack, "pulumi_json", lambda *_: {"steps": []})
-    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(stack.DIRECTLY, "open", urlopen)
     return nodes
 
 
@@ -144,6 +144,39 @@ def test_what_a_node_lacks_is_fixed_by_the_commands_of_that_node(nodes: Nodes) -
         "core-02": ("is not in this stack's swarm", ["swarm-core-02", "ready-core-02"]),
         "proxy configuration on core-02": ("is missing or was changed there", ["proxy-core-02"]),
     }
+
+
+EXPIRED = "certificate (1 - 0a) not valid after Thu, 01 Jan: x509: certificate has expired"
+LOCKED = "Swarm is encrypted and needs to be unlocked before it can be used."
+UNLOCK = "make ssh NODE=core-02, then: sudo docker swarm unlock; without its key: make repair"
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "remedy"),
+    [
+        ("error", EXPIRED, "make repair"),
+        ("locked", LOCKED, UNLOCK),
+        ("pending", "", "make repair"),
+        ("inactive", "", "make repair"),
+    ],
+)
+def test_a_node_out_of_its_swarm_is_named_with_dockers_own_error(
+    nodes: Nodes, state: str, error: str, remedy: str
+) -> None:
+    nodes.facts["core-02"] |= {"swarm": state, **({"swarm_error": error} if error else {})}
+    nodes.members["core-02"] = "Down\tActive\tUnreachable"
+    [finding] = observe().findings
+    why = f"{state}: {error}" if error else state
+    assert (finding.part, finding.what) == ("core-02", f"is not in this stack's swarm ({why})")
+    assert finding.remedy == remedy
+    assert [stack.name_of(command) for command in finding.again] == ["swarm-core-02", "ready-core-02"]
+
+
+def test_nodes_that_are_all_out_of_the_swarm_are_named_though_no_manager_answers(nodes: Nodes) -> None:
+    nodes.managed = False
+    for node in NODES:
+        nodes.facts[node] |= {"swarm": "error", "swarm_error": EXPIRED}
+    assert found(observe()).keys() == {"swarm", "core-01", "core-02"}
 
 
 @pytest.mark.parametrize(

@@ -571,6 +571,17 @@ def test_a_commit_is_written_as_it_is_and_a_working_tree_with_uncommitted_change
     assert before == (pr_preview.git("status", "--porcelain"), sorted((clone / ".git").rglob("*")))
 
 
+def test_the_variables_of_a_git_hook_lead_to_no_other_repository(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in pr_preview.GIT_PLACES:
+        monkeypatch.setenv(name, str(tmp_path / "elsewhere"))
+    assert pr_preview.git("rev-parse", "--show-toplevel") == str(clone)
+    pr_preview.write_tree(Side(pr_preview.commit_of("main")), tmp_path)
+    assert (tmp_path / "tree" / "kept").exists()
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_change_is_compared_with_the_commit_it_started_from(clone: Path) -> None:
     first = pr_preview.commit_of("main")
     pr_preview.git("checkout", "--quiet", "-b", "change")

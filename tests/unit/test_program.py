@@ -338,9 +338,7 @@ def test_a_command_without_a_script_runs_a_tool_with_the_inputs_that_it_explains
 def test_every_script_gets_each_input_that_it_reads_and_no_other(result: Run) -> None:
     for command in with_scripts(result):
         read = set().union(*map(names_read, script_texts(command).values()))
-        missing = (
-            read - SHELLS_OWN - set(command.environment) - set(shell_names()) - {"LIMIT", "BECOME", "LABEL_", "FOLDER_"}
-        )
+        missing = read - SHELLS_OWN - set(command.environment) - set(shell_names()) - {"LABEL_", "FOLDER_"}
         assert missing == set(), f"{command.name} is not given"
         unused = set(command.own) - read - TELLS_OF_A_CHANGE - {"STACK", "PROVIDER"}
         assert unused == set(), f"{command.name} is given for nothing"

@@ -702,6 +702,11 @@ def test_load_sees_the_variables_of_this_process() -> None:
         harness.run(load, environment={"DOCKER_CONTEXT": "remote"})
 
 
+def test_load_minds_no_variable_in_a_preview_which_connects_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: True)
+    harness.run(load, environment={"DOCKER_CONTEXT": "remote", "DOCKER_HOST": "tcp://192.0.2.1:2375"}, parallel=1)
+
+
 def test_load_sees_how_much_the_engine_works_on_at_once() -> None:
     with pytest.raises(SettingsError, match="environment variable PULUMI_PARALLEL: 11 is too small for 3 machines"):
         harness.run(load, parallel=11)

@@ -70,6 +70,28 @@ def test_a_variable_that_leads_to_another_docker_is_refused_by_name(sandbox: San
     assert f"Run 'unset {name}'" in message
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DOCKER_HOST", "unix:///var/run/docker.sock"),
+        ("DOCKER_HOST", "unix:///run/docker.sock"),
+        ("DOCKER_CONTEXT", "default"),
+    ],
+)
+def test_a_variable_that_names_this_machines_docker_is_accepted(sandbox: Sandbox, name: str, value: str) -> None:
+    succeeded(sandbox.setup("refuse_redirected_docker", **{name: value}))
+    assert refusal(sandbox.setup("refuse_redirected_docker", **{name: f"{value}x"}))
+
+
+def test_a_users_own_variables_do_not_steer_set_up(sandbox: Sandbox) -> None:
+    elsewhere = sandbox.folder / "elsewhere"
+    (elsewhere / "tools").mkdir(parents=True)
+    own = {name: str(elsewhere) for name in ("CDPATH", "PYTHONHOME", "PYTHONPATH", "PIP_TARGET", "PIP_USER")}
+    names = " ".join(f'"${{{name}-unset}}"' for name in own)
+    output = succeeded(sandbox.setup(f'printf "%s\\n" "$ROOT" {names}', **own))
+    assert output.splitlines() == [str(sandbox.clone), *["unset"] * len(own)]
+
+
 def test_a_docker_context_that_leads_elsewhere_is_refused(sandbox: Sandbox) -> None:
     sandbox.stub("docker", "echo ssh://elsewhere")
     assert "leads to ssh://elsewhere" in refusal(sandbox.setup("refuse_redirected_docker"))

@@ -52,6 +52,24 @@ def run(clone: Path, tool: str, *arguments: str, **variables: str) -> "subproces
     )
 
 
+@pytest.mark.parametrize("tool", ["logs", "ssh"])
+def test_a_users_cdpath_does_not_steer_a_tool(clone: Path, tool: str) -> None:
+    elsewhere = clone / "elsewhere"
+    (elsewhere / "tools").mkdir(parents=True)
+    arguments = ["core-01"] if tool == "ssh" else []
+    variables = {"CDPATH": str(elsewhere), "SERVICES": "backend", "BROKEN": "none"}
+    done = subprocess.run(
+        [f"tools/{tool}", *arguments],
+        cwd=clone,
+        env={**os.environ, "PATH": f"{clone}/programs:{os.environ['PATH']}", "STACK": "dev", **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout in ("line of backend\n", "ssh -F .work/dev/machines/core-01/ssh_config core-01\n")
+
+
 def test_the_logs_of_every_service_are_shown(clone: Path) -> None:
     done = run(clone, "logs", SERVICES="backend docs proxy", BROKEN="none")
     assert done.stdout == "line of backend\nline of docs\nline of proxy\n"

@@ -1,13 +1,17 @@
 """What the tools do with a stack's state on this machine, and how they choose from it."""
 
+import http.server
 import json
+import threading
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from components.contract import PACKAGE, Step
+from tests.listener import EXCEPTIONS, listener
 from tests.unit.state import command, outputs, service, state
-from tools import stack
+from tools import observe, stack, up
 
 
 def test_half_written_files_of_a_killed_run_are_removed_and_no_others(
@@ -28,6 +32,36 @@ def test_half_written_files_of_a_killed_run_are_removed_and_no_others(
         "dev.json.bak",
         "dev2.json.18ec.tmp",
     ]
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    """A proxy of the stack."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"hello")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_the_stacks_own_addresses_are_never_asked_through_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(urllib.request, "_opener", None)
+    for name in EXCEPTIONS:
+        monkeypatch.delenv(name, raising=False)
+    with listener() as proxy, http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        for name, value in proxy.environment.items():
+            monkeypatch.setenv(name, value)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        up.show_page([url])
+        assert observe.page_fault(url) == ""
+        server.shutdown()
+    assert f"{url} answers" in capsys.readouterr().out
+    assert proxy.heard == []
 
 
 def test_commands_are_chosen_by_step_and_node_and_never_by_name() -> None:

@@ -4,7 +4,6 @@ import contextlib
 import io
 import subprocess
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from email.message import Message
 from pathlib import Path
@@ -74,7 +73,13 @@ def test_a_step_that_only_other_nodes_have_in_the_state_is_excluded_too() -> Non
 
 
 @pytest.fixture
-def engine(work: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+def swarm() -> dict[str, tuple[str, str]]:
+    """By node: its status in the swarm, and what its Docker says of the swarm."""
+    return {"core-01": ("Ready", "active "), "core-02": ("Ready", "active "), "core-03": ("Down", "")}
+
+
+@pytest.fixture
+def engine(work: Path, swarm: dict[str, tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """A stack whose core-03 is dead and whose core-02 is back and drained; what up does to it, in its order."""
     done: list[list[str]] = []
     nodes = ("core-01", "core-02", "core-03")
@@ -99,6 +104,10 @@ def engine(work: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     def on_node(name: str, *command: str, seconds: float = 0) -> subprocess.CompletedProcess[str]:
         listing = "core-01 Active\ncore-02 Drain\ncore-03 Active\n" if command[1:3] == ("node", "ls") else ""
+        if command[-1] == "{{.Status}} {{.Hostname}}":
+            listing = "".join(f"{status} {node}\n" for node, (status, _) in swarm.items())
+        elif command[1:2] == ("info",):
+            listing = swarm[name][1] + "\n"
         if "update" in command:
             done.append([name, *command])
         return subprocess.CompletedProcess(command, 0, listing, "")
@@ -125,6 +134,63 @@ def test_a_dead_node_is_drained_with_the_reason_and_excluded_and_a_returned_one_
         ["page", "http://192.168.56.12/"],
     ]
     assert "core-03 is unreachable: drained and skipped; it catches up on the next make up\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (
+            "error x509:\ncertificate has expired",
+            "core-02: is not in this stack's swarm (error: x509: certificate has expired); make repair",
+        ),
+        (
+            "locked Swarm is encrypted",
+            "core-02: is not in this stack's swarm (locked: Swarm is encrypted); make ssh NODE=core-02, then: "
+            "sudo docker swarm unlock; without its key: make repair",
+        ),
+        ("active ", "core-02: is not in this stack's swarm; make repair"),
+    ],
+)
+def test_a_node_that_answers_and_is_out_of_its_swarm_is_named_at_the_end(
+    engine: list[list[str]],
+    swarm: dict[str, tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    said: str,
+    line: str,
+) -> None:
+    monkeypatch.setattr(up, "RETRY_SECONDS", 0)
+    swarm["core-02"] = ("Down", said)
+    assert up.up() == 1
+    assert not [step for step in engine if step[0] == "again"], "it is not activated out of its swarm"
+    last = capsys.readouterr().out.splitlines()[-2:]
+    assert last[0] == line
+    assert last[1].endswith("s, with nodes outside the swarm")
+
+
+def test_a_node_that_died_during_the_run_is_left_to_the_next(
+    engine: list[list[str]], swarm: dict[str, tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(up, "RETRY_SECONDS", 0)
+    swarm["core-02"] = ("Down", "")
+    assert up.up() == 0
+    assert engine[-1][0] == "page"
+
+
+def test_a_failed_run_names_the_nodes_that_docker_keeps_out_of_the_swarm(
+    engine: list[list[str]],
+    swarm: dict[str, tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    swarm |= {"core-01": ("Ready", "inactive "), "core-02": ("Down", "locked Swarm is encrypted")}
+    monkeypatch.setattr(stack, "pulumi", lambda *_: 1)
+    with pytest.raises(ToolError, match="make up failed"):
+        up.up()
+    assert engine[-1][0] == "off"
+    lines = [line for line in capsys.readouterr().out.splitlines() if "swarm" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("core-02: is not in this stack's swarm (locked: Swarm is encrypted); ")
 
 
 def flagged(flag: str, values: list[str]) -> list[str]:
@@ -231,7 +297,7 @@ def test_a_slow_proxy_is_skipped_and_gets_more_time_in_each_round(
             raise urllib.error.URLError(TimeoutError("timed out"))
         yield SimpleNamespace(read=io.BytesIO(b"hello").read, headers={"X-Proxy": "b", "X-Backend": None})
 
-    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(stack.DIRECTLY, "open", urlopen)
     up.show_page(["http://a/", "http://b/"])
     rounds = [(f"http://{name}/.swarm-site/health", seconds) for seconds in (2, 4, 8, 10) for name in "ab"]
     assert asked == [*rounds, ("http://b/", 10)]
@@ -248,7 +314,7 @@ def test_a_site_without_a_first_page_is_up(monkeypatch: pytest.MonkeyPatch, caps
             raise urllib.error.HTTPError(url, 404, "Not Found", headers, io.BytesIO(b"<h1>not here</h1>\n"))
         yield
 
-    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(stack.DIRECTLY, "open", urlopen)
     up.show_page(["http://a/"])
     assert capsys.readouterr().out == (
         "\nhttp://a/ answers 404 Not Found (X-Backend: core-01):\n\n<h1>not here</h1>\n\n"

@@ -31,6 +31,8 @@ PREVIEW_SECONDS = 600
 VENV = ".venv"
 USER_VARIABLES = re.compile(r"(PULUMI_(?!SKIP_UPDATE_CHECK$|DISABLE_AUTOMATIC_PLUGIN_ACQUISITION$)|DOCKER_|GIT_)")
 """The user's variables that would change a preview, or that the previewed program must not see."""
+GIT_PLACES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE")
+"""Variables by which git works on another repository than this clone; a hook has them."""
 SEALED = re.compile(r"^(encryptionsalt|secretsprovider|encryptedkey):.*\n", re.MULTILINE)
 
 
@@ -86,15 +88,14 @@ def pr_preview() -> int:
 # --- trees ------------------------------------------------------------------------------------------------------------
 
 
-def git(*arguments: str, environment: Mapping[str, str] | None = None) -> str:
-    """The output of git in this clone.
+def git(*arguments: str, **environment: str) -> str:
+    """The output of git in this clone, with some variables of its own.
 
     Raises:
         ToolError: git failed; with its error.
     """
-    done = subprocess.run(
-        ["git", *arguments], cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
-    )
+    env = {name: value for name, value in os.environ.items() if name not in GIT_PLACES} | environment
+    done = subprocess.run(["git", *arguments], cwd=PROJECT, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ToolError(f"git {arguments[0]} failed: {done.stderr.strip()}")
     return done.stdout.strip()
@@ -128,15 +129,15 @@ def write_tree(side: Side, folder: Path) -> Path:
     """Write the files of a side below `folder`, as a checkout would, without touching this clone's index or objects."""
     objects = folder / "objects"
     objects.mkdir()
-    environment = os.environ | {
+    environment = {
         "GIT_INDEX_FILE": str(folder / "index"),
         "GIT_OBJECT_DIRECTORY": str(objects),
         "GIT_ALTERNATE_OBJECT_DIRECTORIES": git("rev-parse", "--path-format=absolute", "--git-path", "objects"),
     }
-    git("read-tree", side.commit, environment=environment)
+    git("read-tree", side.commit, **environment)
     if side.edited:
-        git("add", "--all", environment=environment)
-    git("checkout-index", "--all", f"--prefix={folder}/tree/", environment=environment)
+        git("add", "--all", **environment)
+    git("checkout-index", "--all", f"--prefix={folder}/tree/", **environment)
     return folder / "tree"
 
 

@@ -136,7 +136,35 @@ def test_a_hanging_command_is_killed_at_its_limit(world: World) -> None:
 
 def test_a_limit_applies_to_one_call_only(world: World) -> None:
     world.nodes("core-01")
-    assert succeeded(world.lib('LIMIT=5 on_node core-01 true; echo "${LIMIT-none}"')) == "none\n"
+    assert succeeded(world.lib('LIMIT=5 on_node core-01 true; echo "$LIMIT"')) == "0\n"
+
+
+def test_a_users_own_variables_do_not_steer_a_command_on_a_node(world: World) -> None:
+    world.nodes("core-01")
+    own = {"BECOME": "false", "LIMIT": "0.01"}
+    assert succeeded(world.lib("on_node core-01 bash -c 'sleep 0.1; printenv ROOT_ON_NODE'", **own)) == "core-01\n"
+
+
+def test_a_users_cdpath_does_not_steer_a_script(world: World) -> None:
+    elsewhere = world.folder / "elsewhere"
+    (elsewhere / ".work/dev").mkdir(parents=True)
+    output = succeeded(world.lib('cd "$WORK"; pwd', CDPATH=str(elsewhere)))
+    assert output == f"{world.work}\n"
+
+
+def test_bash_on_a_node_sources_no_startup_file_though_its_stdin_is_a_connection(world: World) -> None:
+    """Without --norc, Debian's own prints `PS1: unbound variable` on each call as root."""
+    world.nodes("core-01")
+    (world.folder / ".bashrc").write_text("echo sourced\n")
+    code = """
+    BECOME=""
+    connected='import socket, subprocess, sys; a, b = socket.socketpair(); subprocess.run(sys.argv[1:], stdin=b)'
+    ssh() { env -u SHLVL -u BASH_ENV SSH_CLIENT=1 python3 -c "$connected" bash --norc -c "exec ${*: -1}"; }
+    timeout() { "${@:3}"; }
+    on_node core-01 echo "it works"
+    """
+    done = world.lib(code)
+    assert (succeeded(done), done.stderr) == ("it works\n", "")
 
 
 def test_a_connection_does_not_inherit_the_lock(world: World) -> None:

@@ -12,6 +12,7 @@ from tests.unit.shell import (
     NEW_NETWORK,
     NO_NETWORK,
     NOTHING_EXISTS,
+    RECORDER,
     ROUTES,
     STACK_FOLDER,
     Answer,
@@ -182,6 +183,16 @@ def test_a_machine_is_created_in_its_own_folder_and_waited_for(world: World) -> 
     assert (folder / "Vagrantfile").read_text() == "one\n"
     assert (folder / "ssh_config").read_text() == "Host core-01\n"
     assert (folder / "complete").exists()
+
+
+def test_a_users_own_vagrant_variables_do_not_reach_a_machines_vagrant(world: World) -> None:
+    record = 'env | grep "^VAGRANT_" | cut -d= -f1 >"$STUBS/variables"; '
+    world.stub("here", "vagrant", RECORDER.replace("name=", record + "name=", 1))
+    world.plan(*NOTHING_EXISTS, Answer(UP), Answer("core-01: docker info"))
+    steering = ("CWD", "VAGRANTFILE", "DOTFILE_PATH", "DEFAULT_PROVIDER", "PREFERRED_PROVIDERS", "ALIAS_FILE")
+    own = {f"VAGRANT_{name}": "/elsewhere" for name in steering}
+    succeeded(create(world, **own, VAGRANT_HOME="/a/home"))
+    assert (world.stubs / "variables").read_text() == "VAGRANT_HOME\n"
 
 
 def test_an_existing_machine_is_started_and_not_created_again(world: World) -> None:

@@ -88,7 +88,7 @@ def test_one_relative_link_makes_a_configuration_live(rooted: Rooted) -> None:
 
 
 def test_running_proxies_reload_and_are_asked_until_one_answers_with_the_new_state(rooted: Rooted) -> None:
-    asked = "core-01: curl -s --max-time 1 http://127.0.0.1/state"
+    asked = "core-01: curl -s --noproxy * --max-time 1 http://127.0.0.1/state"
     rooted.world.plan(*PROXY_RUNS, Answer(asked, "zero\n", once=True), Answer(asked, "one\n"))
     succeeded(configure(rooted, "one"))
     assert serving(rooted) == "one"

@@ -11,7 +11,7 @@ from tests.unit.shell import RECORDER, Answer, Finished, World, succeeded
 
 NODE = [
     Answer("here: docker info -f {{.ServerVersion}}", "20.10\n"),
-    Answer("here: docker info -f {{.Swarm.LocalNodeState}}", "active\n"),
+    Answer("here: docker info -f {{.Swarm.LocalNodeState}} *", "active \n"),
     Answer("here: docker image inspect site:1"),
     Answer("here: docker image inspect *", status=1),
 ]
@@ -45,6 +45,13 @@ def test_a_node_reports_docker_images_release_and_configuration(world: World, si
         f"release_hash {folder_hash(site / 'content/releases/0123')}",
         f"proxy_hash {hashlib.sha256(b'http {}' + bytes([10])).hexdigest()}",
     ]
+
+
+def test_a_node_reports_why_it_is_out_of_its_swarm_in_a_line(world: World, tmp_path: Path) -> None:
+    answer = Answer("here: docker info -f {{.Swarm.LocalNodeState}} {{.Swarm.Error}}", "error x509: it\nhas expired\n")
+    world.plan(NODE[0], answer)
+    output = succeeded(on_the_node(world, "status/node.sh", site=tmp_path / "nothing"))
+    assert output == "docker 20.10\nswarm error\nswarm_error x509: it has expired\n"
 
 
 def test_a_node_without_content_and_proxy_reports_neither(world: World, tmp_path: Path) -> None:

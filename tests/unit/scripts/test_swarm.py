@@ -334,6 +334,21 @@ def test_a_node_joins_drained_through_a_living_manager_once_its_stale_entries_ar
     assert removal < next(index for index, call in enumerate(begun.calls()) if "/swarm/join" in call)
 
 
+def test_a_locked_node_joins_again_only_if_another_manager_has_the_swarm(begun: World) -> None:
+    leave = "core-03: docker swarm leave --force"
+    locked = Answer(f"core-03: {STATE}", "locked false \n")
+    begun.plan(locked, no_manager("core-01"), no_manager("core-02"))
+    assert refused(join(begun, "core-03", "manager")) == (
+        "core-03: is locked, and no other manager answers; "
+        "unlock it: make ssh NODE=core-03, then: sudo docker swarm unlock\n"
+    )
+    assert leave not in begun.calls()
+    token = Answer("core-01: docker swarm join-token -q manager", f"{TOKEN}\n")
+    begun.plan(locked, Answer(leave), *manages("core-01"), *entries("core-01", "id1 core-01\n"), token)
+    assert "joined through core-01 in" in succeeded(join(begun, "core-03", "manager"))
+    assert leave in begun.calls()
+
+
 def test_a_stale_entry_that_can_not_be_removed_fails_the_join_with_the_managers_error(begun: World) -> None:
     begun.plan(
         Answer(f"core-03: {STATE}", "inactive false \n"),

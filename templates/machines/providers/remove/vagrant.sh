@@ -1,5 +1,7 @@
 # shellcheck shell=bash
 # How Vagrant's providers remove machines and boxes. Inputs: WORK, STACK.
+# A machine has a Vagrant of its own in its folder, whatever the user's own one is told.
+unset VAGRANT_CWD VAGRANT_VAGRANTFILE VAGRANT_DOTFILE_PATH VAGRANT_DEFAULT_PROVIDER VAGRANT_PREFERRED_PROVIDERS VAGRANT_ALIAS_FILE
 
 # vagrants FOLDER: prints the Vagrant processes that work in it.
 vagrants() {
