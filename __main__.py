@@ -49,6 +49,7 @@ applications = {
             nodes=settings.nodes,
             image=image.ref,
             mount=content.mount,
+            elsewhere=content.elsewhere,
             cluster=cluster,
         ),
     )

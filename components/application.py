@@ -8,6 +8,7 @@ import pulumi_docker as docker
 
 from components.contract import HEALTH_PATH, LABEL_SERVICE, PACKAGE
 from components.image import ImageRef
+from components.release import LEFT_OUT_PATHS
 from components.rendering import render
 from components.service import Capacity, Route, ServiceSpec, capacity, service_inputs, test_configuration
 from components.settings import ApplicationSettings, ContentSettings, Node
@@ -17,9 +18,10 @@ TEMPLATE = "application/nginx.conf"
 CONFIGURATION = "/etc/swarm-site/nginx.conf"
 
 
-def configuration(content: ContentSettings, mount: str, capacity: Capacity) -> str:
-    """The text of an application's nginx.conf; `mount` is the content's folder on its node."""
-    return render(TEMPLATE, content=content, root=f"{mount}/current", health_path=HEALTH_PATH, capacity=capacity)
+def configuration(content: ContentSettings, mount: str, elsewhere: Sequence[str], capacity: Capacity) -> str:
+    """The text of an application's nginx.conf; see `ApplicationArgs`."""
+    folders = {"mount": mount, "elsewhere": elsewhere, "left_out": LEFT_OUT_PATHS}
+    return render(TEMPLATE, content=content, health_path=HEALTH_PATH, capacity=capacity, **folders)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,8 @@ class ApplicationArgs:
         nodes: those that may serve it.
         workers: processes that a node bears.
         image: what it runs.
-        mount: the content's folder on each node.
+        mount: the content's folder on each node, with the release in `current`.
+        elsewhere: folders below `mount` that may have a file which `current` lacks.
         cluster: where it runs.
     """
 
@@ -42,6 +45,7 @@ class ApplicationArgs:
     nodes: Sequence[Node]
     image: ImageRef
     mount: str
+    elsewhere: Sequence[str]
     cluster: Cluster
 
 
@@ -59,7 +63,7 @@ class Application(pulumi.ComponentResource):
         # Stacks of an earlier version have it under this type.
         renamed = pulumi.ResourceOptions(aliases=[pulumi.Alias(type_=f"{PACKAGE}:index:Backend")])
         super().__init__(f"{PACKAGE}:index:Application", name, None, pulumi.ResourceOptions.merge(opts, renamed))
-        text = configuration(args.content, args.mount, capacity(args.settings.memory, args.workers))
+        text = configuration(args.content, args.mount, args.elsewhere, capacity(args.settings.memory, args.workers))
         tested = test_configuration(
             f"{name}-check", image=args.image, configuration=text, template=TEMPLATE, parent=self
         )

@@ -215,7 +215,7 @@ def _membership_findings(seen: Observation, entry: NodeEntry, facts: Mapping[str
 
 def _delivery_findings(seen: Observation, name: str, facts: Mapping[str, str]) -> Iterator[Finding]:
     release = seen.outputs["release"]
-    content = seen.commands(name, Step.CONTENT)
+    content = seen.commands(name, Step.CONTENT_DELIVERY, Step.CONTENT_SWITCH)
     if facts.get("release") != release:
         actual = facts.get("release", "none")[:12]
         yield Finding(f"content on {name}", f"is release {actual}, not {release[:12]}", again=content)

@@ -4,11 +4,11 @@ import ipaddress
 import itertools
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from components import contract
+from components.release import is_private_key, listing
 from components.settings.faults import fault
 from components.settings.models import (
     DEFAULTS,
@@ -139,7 +139,7 @@ def _free_port(taken: set[int]) -> int:
 
 
 def check_content(content: ContentSettings) -> Iterator[str]:
-    """The content folder exists and contains only readable, regular files with plain names."""
+    """The content folder exists and holds only readable, regular files with plain names, and no private key."""
     folder = contract.PROJECT / content.folder
     if Path(content.folder).is_absolute():
         yield fault("content.folder", content.folder, "must be relative to the project", "site")
@@ -147,21 +147,24 @@ def check_content(content: ContentSettings) -> Iterator[str]:
     if not _is_folder(folder):
         yield fault("content.folder", content.folder, "is no folder of the project", "site")
         return
-    paths = sorted(folder.rglob("*"))
-    if not any(path.is_file() for path in paths):
-        yield fault("content.folder", content.folder, "holds no file", "site")
-    for path in paths:
-        rule = _broken_rule(path, str(path.relative_to(folder)))
-        if rule:
-            yield fault("content.folder", f"{content.folder}/{path.relative_to(folder)}", rule, None)
+    found = listing(folder)
+    if not found.files:
+        yield fault("content.folder", content.folder, "holds no file to publish", "site")
+    for path in sorted([*found.files, *found.folders, *found.others], key=os.fsencode):
+        if rule := _broken_rule(folder / path, path):
+            yield fault("content.folder", f"{content.folder}/{path}", rule, None)
 
 
 def _broken_rule(path: Path, name: str) -> str:
-    if path.is_symlink() or not (path.is_dir() or stat.S_ISREG(path.stat().st_mode)):
+    if path.is_symlink() or not (path.is_dir() or path.is_file()):
         return "is neither a plain file nor a folder"
     if re.search(r"[\x00-\x1f\x7f\\]", name) or name != name.encode(errors="replace").decode():
         return "has a control character, a backslash or broken UTF-8 in its name"
-    return "" if os.access(path, os.R_OK) else "can not be read by this user"
+    if not os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK):
+        return "can not be read by this user"
+    if path.is_file() and is_private_key(path):
+        return "holds a private key, which every visitor could fetch; move it out of the folder"
+    return ""
 
 
 def _is_folder(path: Path) -> bool:

@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from components.contract import PROJECT
-from components.digest import folder_hash
+from components.release import release_hash
 from tests.bench import inputs
 from tests.e2e.site import CONTENT, UP_SECONDS, Site, alone
 from tools import stack
@@ -219,7 +219,7 @@ def timed(place: Site, command: str, peaks: list[float] | None = None) -> float:
 def change_content(place: Site, number: int) -> float:
     """The seconds from the start of `pulumi up` until every node serves a new release."""
     (place.clone / "site" / "index.html").write_text(f"hello world, round {number}\n")
-    release = folder_hash(place.clone / "site")
+    release = release_hash(place.clone / "site")
 
     def served(node: str) -> float:
         place.on_node(node, "bash", "-c", WATCH, release)

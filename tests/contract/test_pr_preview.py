@@ -342,7 +342,7 @@ def test_the_engine_skips_exactly_the_resources_of_a_dead_node(
     known = {resource["urn"]: resource for resource in base_state["deployment"]["resources"]}
     alive = {"core-01", "core-02", "core-03"} - {dead}
     changes = planned(look("content"), base_state, *up.excludes(known, [dead]))
-    assert changes == {f"content-{node}": "updated" for node in alive}
+    assert changes == {f"{step}-{node}": "updated" for node in alive for step in ("content", "content-switch")}
 
 
 def test_replacing_inputs_are_those_reported_by_the_docker_plugin(look: Looker, docker_plugin: Plugin) -> None:

@@ -3,6 +3,7 @@
 import http.client
 import itertools
 import json
+import re
 import select
 import threading
 import time
@@ -211,6 +212,64 @@ def load(
         record.write(folder)
         print(record)
     assert not unwatched, f"the load ended before what it was to watch: {record}"
+
+
+@dataclass
+class Reading:
+    """Page loads of visitors who also fetch the file that a page names; `broken` tells of each that lacked a part."""
+
+    loads: int = 0
+    broken: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def readers(urls: Sequence[str], named: re.Pattern[str]) -> Iterator[Reading]:
+    """Load pages, each with the file that it names, until the block ends.
+
+    Args:
+        urls: two visitors have each of them.
+        named: finds the path of that file in a page, as its first group.
+    """
+    reading, stop = Reading(), threading.Event()
+    threads = [
+        threading.Thread(target=_read, args=(url, named, reading, stop), daemon=True) for url in urls for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield reading
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(2 * ANSWER_SECONDS)
+
+
+def _read(url: str, named: re.Pattern[str], reading: Reading, stop: threading.Event) -> None:
+    while not stop.is_set() and reading.loads < MOST_REQUESTS:
+        path = "/"
+        try:
+            page = _get(url, path)
+            found = named.search(page)
+            path = found[1] if found else "a page that names nothing"
+            _get(url, path)
+        except (OSError, http.client.HTTPException) as fault:
+            reading.broken.append(f"{url} {path}: {type(fault).__name__}: {fault}")
+        reading.loads += 1
+        stop.wait(PAUSE_SECONDS)
+
+
+def _get(url: str, path: str) -> str:
+    """A file, on a connection of its own: the next one may come from another backend."""
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=ANSWER_SECONDS)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        text = response.read().decode(errors="replace")
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise http.client.HTTPException(f"status {response.status} of {response.headers.get('X-Backend')}")
+    return text
 
 
 def _visit(visitor: Visitor, url: str, record: Record, pages: frozenset[bytes], stop: threading.Event) -> None:

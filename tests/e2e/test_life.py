@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.life]
 
 INDEX = "site/index.html"
 PROXY = "/srv/swarm-site/proxy"
-PARTS = ("machines", "swarm", "nginx-image", "content", "ready")
+PARTS = ("machines", "swarm", "nginx-image", "content", "content-switch", "ready")
 PROXY_PARTS = ("proxy-seed", "proxy")
 STEP = re.compile(
     r"^ *\S+ +\S+:\S+ (\S+) (created replacement|deleted original|replaced|created|updated|deleted)\b", re.MULTILINE
@@ -478,10 +478,10 @@ def test_nobody_waits_for_a_dead_first_manager_and_nobody_sees_old_content_when_
 
     assert f"{dead} runs and does not answer; powering it off" in text
     assert f"{dead} is unreachable: drained and skipped; it catches up on the next make up" in text
-    assert done(text) == {f"content-{node}": "update" for node in rest}
+    assert done(text) == {f"{step}-{node}": "update" for node in rest for step in ("content", "content-switch")}
     wait_until("two backends on the rest", lambda: trio.running("backend") == rest)
     assert "Drain" in trio.members()[dead]
-    assert announced(trio) == {f"content-{dead}": "update"}
+    assert announced(trio) == {f"content-{dead}": "update", f"content-switch-{dead}": "update"}
 
     seen: list[str] = []
     with backend_pages(trio, seen):
@@ -492,7 +492,7 @@ def test_nobody_waits_for_a_dead_first_manager_and_nobody_sees_old_content_when_
         wait_until("its answer", lambda: fetch(trio.backend_url(dead)).status == 200)
     assert f"{dead} was stopped; starting it" in text
     assert seen == [new], f"a backend served old content, such as {old!r}"
-    assert done(text) == {f"content-{dead}": "update"}
+    assert done(text) == {f"content-{dead}": "update", f"content-switch-{dead}": "update"}
     assert_steady(trio)
     # A busy machine is slow at everything.
     assert seconds <= EXTRA_SECONDS + 2 * usual, f"{usual:.1f} s with all nodes, {seconds:.1f} s with a dead one"
@@ -646,7 +646,7 @@ NODES_AND_FILES = (
     Drift(
         lambda site: site.on_node("core-03", "bash", "-c", f"echo spoiled >>{CONTENT}/current/index.html"),
         r"content on core-03: release \w{12} was changed there",
-        ("content-core-03",),
+        ("content-core-03", "content-switch-core-03"),
     ),
     Drift(
         lambda site: site.on_node("core-02", "bash", "-c", f"echo '# spoiled' >>{PROXY}/current/nginx.conf"),
@@ -668,7 +668,7 @@ MEMBERS_AND_SETTINGS = (
     Drift(
         lambda site: site.on_node("core-02", "bash", "-c", f'rm -r "$(readlink -f {CONTENT}/current)"'),
         r"content on core-02: release \w{12} was changed there",
-        ("content-core-02",),
+        ("content-core-02", "content-switch-core-02"),
     ),
     Drift(
         lambda site: site.on_node("core-03", "rm", f"{PROXY}/current/nginx.conf"),

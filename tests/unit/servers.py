@@ -24,6 +24,9 @@ from components.settings import ContentSettings, ProxySettings
 
 START_SECONDS = 10
 
+ELSEWHERE = ("next", "previous/1")
+"""Folders that may have a file which the current release lacks."""
+
 
 def nginx() -> Path:
     """The nginx that set-up unpacked: it is never installed, so its files are beside it and not in /etc."""
@@ -152,7 +155,7 @@ def application(
 ) -> Iterator[Server]:
     """An application that serves a folder."""
     bounds = capacity(memory, workers)
-    text = application_configuration(ContentSettings.model_validate(settings or {}), FOLDER_CONTENT, bounds)
+    text = application_configuration(ContentSettings.model_validate(settings or {}), FOLDER_CONTENT, ELSEWHERE, bounds)
     port = free_port()
     with running(text.replace("listen 80 ", f"listen {port} "), folder, port, workers, content) as server:
         yield server

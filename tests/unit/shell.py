@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.contract import FOLDER_SITE, PROJECT
-from components.rendering import TEMPLATES
 from components.scripts import bundle
 
 SSH = r"""#!/usr/bin/env bash
@@ -61,7 +60,7 @@ echo 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
 """
 # Sleeping only advances the clock.
 NO_WAITING = "sleep() { SECONDS=$((SECONDS + ${A_SLEEP_COUNTS_AS:-60})); }\n"
-TREE = {"templates": TEMPLATES, "tools": PROJECT / "tools", ".venv": Path(sys.prefix)}
+TREE = {name: PROJECT / name for name in ("components", "templates", "tools")} | {".venv": Path(sys.prefix)}
 """What creates find in the project's folder, and deletes do not."""
 QUESTIONS = re.compile(r": docker (node ls|node ps|service ls|service ps|info|\w+ inspect)\b")
 

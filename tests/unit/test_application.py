@@ -30,6 +30,7 @@ def made(
             nodes=nodes(3),
             image=image(),
             mount=mount,
+            elsewhere=["next", "previous/1"],
             cluster=cluster("ready-core-01", "ready-core-02", timeout_factor=timeout_factor),
         )
         components = [Application(name, args) for name in names or ("backend",)]
@@ -112,7 +113,7 @@ def test_the_service_has_exactly_the_inputs_that_keep_the_second_up_empty() -> N
 def test_the_configuration_serves_what_the_link_in_the_mount_points_to() -> None:
     # Without a name: a fixed one could not be replaced while the service uses it.
     assert made()["backend-nginx"].inputs == {
-        "dataRaw": configuration(ContentSettings(), "/srv/content", capacity(64, 1)),
+        "dataRaw": configuration(ContentSettings(), "/srv/content", ["next", "previous/1"], capacity(64, 1)),
         "labels": [{"label": "swarm-site", "value": "backend"}],
     }
 

@@ -43,7 +43,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def registered(**changes: Any) -> Registered:
     arguments: dict[str, Any] = {
-        "step": Step.CONTENT,
+        "step": Step.CONTENT_DELIVERY,
         "create": "a/create.sh",
         "environment": {"VALUE": "1"},
         "minutes": 7,
@@ -60,7 +60,7 @@ def test_a_create_runs_from_the_tree_and_a_delete_from_its_own_text() -> None:
         "delete": 'exec bash -c "$DELETE_SCRIPT" templates/a/delete.sh',
         "environment": {
             "WORK": ".work/dev",
-            "STEP": "content",
+            "STEP": "content-delivery",
             "NODE": "core-01",
             "VALUE": "1",
             "SCRIPT_HASH": text_hash(bundle("a/create.sh"))[:12],
@@ -188,7 +188,7 @@ def test_an_output_in_the_environment_ties_the_command_to_its_source() -> None:
 def on_two_machines(**changes: Any) -> Any:
     def body() -> Any:
         arguments: dict[str, Any] = {
-            "step": Step.CONTENT,
+            "step": Step.CONTENT_DELIVERY,
             "create": "a/create.sh",
             "environment": {"VALUE": "1"},
             "minutes": 3,
@@ -203,7 +203,7 @@ def test_on_each_makes_one_command_a_machine_that_is_replaced_with_it() -> None:
     result = on_two_machines()
     assert result.returned == {"core-01": "step-core-01-id", "core-02": "step-core-02-id"}
     one = result["step-core-02"]
-    assert (one.step, one.node, one.own, one.parent) == ("content", "core-02", {"VALUE": "1"}, "parent")
+    assert (one.step, one.node, one.own, one.parent) == ("content-delivery", "core-02", {"VALUE": "1"}, "parent")
     assert one.inputs["triggers"] == ["machine-core-02-id"]
     assert one.timeouts["create"] == "3m"
     assert one.dependencies == {"machine-core-02"}

@@ -28,7 +28,8 @@ STATE = state(
         for node in NODES
     ),
     *(command(Step.MEMBERSHIP, f"swarm-{node}", node) for node in NODES),
-    *(command(Step.CONTENT, f"content-{node}", node) for node in NODES),
+    *(command(Step.CONTENT_SWITCH, f"content-switch-{node}", node) for node in NODES),
+    *(command(Step.CONTENT_DELIVERY, f"content-{node}", node) for node in NODES),
     *(command(Step.ACTIVATION, f"ready-{node}", node) for node in NODES),
     command(Step.PROXY_CONFIGURATION, "proxy-core-02", "core-02", CONFIGURATION=CONFIGURATION),
     service("backend", {"replicated": {"replicas": 2}}),
@@ -140,7 +141,10 @@ def test_what_a_node_lacks_is_fixed_by_the_commands_of_that_node(nodes: Nodes) -
     nodes.facts["core-02"]["proxy_hash"] = "3" * 64
     del nodes.members["core-02"]
     assert found(observe()) == {
-        "content on core-01": (f"release {RELEASE[:12]} was changed there", ["content-core-01"]),
+        "content on core-01": (
+            f"release {RELEASE[:12]} was changed there",
+            ["content-core-01", "content-switch-core-01"],
+        ),
         "core-02": ("is not in this stack's swarm", ["swarm-core-02", "ready-core-02"]),
         "proxy configuration on core-02": ("is missing or was changed there", ["proxy-core-02"]),
     }

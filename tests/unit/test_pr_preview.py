@@ -123,7 +123,7 @@ def site(
         states += [
             machine,
             command("Swarm", f"swarm-{node}", node, machine, Step.MEMBERSHIP, NODE_ADDRESS=address, ROLE=role),
-            command("Content", f"content-{node}", node, machine, Step.CONTENT, RELEASE=release),
+            command("Content", f"content-{node}", node, machine, Step.CONTENT_DELIVERY, RELEASE=release),
         ]
         if number in proxies:
             configuration = {"STATE_URL": f"http://127.0.0.1:{port}/state", "CONFIGURATION": routes}

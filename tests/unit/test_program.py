@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from components.contract import Step, shell_names
 from components.digest import folder_hash
+from components.release import release_hash
 from components.rendering import TEMPLATES
 from components.scripts import bundle
 from components.settings import DEFAULTS, SECTIONS, SettingsError, parse
@@ -77,7 +78,7 @@ def test_the_program_makes_exactly_these_resources(stack: str, proxies: list[int
         commands.add("machines-box")
     applications = {"backend", "docs"} if stack == "two" else {"backend"}
     commands |= {"proxy-check", "proxy-running", *(f"{name}-check" for name in applications)}
-    for step in ("machines", "swarm", "nginx-image", "content", "ready"):
+    for step in ("machines", "swarm", "nginx-image", "content", "content-switch", "ready"):
         commands |= {f"{step}-{node}" for node in every}
     for step in ("proxy-seed", "proxy"):
         commands |= {f"{step}-{node}" for node in some}
@@ -147,7 +148,7 @@ def test_the_committed_stack_exports_exactly_this() -> None:
             "core-03": {"address": "192.168.56.13", "role": "manager"},
         },
         "manager_endpoint": "ssh://swarm-manager",
-        "release": folder_hash(ROOT / "site"),
+        "release": release_hash(ROOT / "site"),
         "images": {"nginx": nginx},
     }
 
@@ -214,8 +215,8 @@ def test_no_node_waits_for_another_until_all_of_them_are_active(result: Run) -> 
     for node in node_names(result):
         for command in commands_on(result, node):
             others = {name for name in command.dependencies if owners.get(name) not in (None, "", node)}
-            assert {result[name].parent for name in others} <= {"ready"}, command.name
-            assert not others or command.parent == "proxy"
+            allowed = {"content-switch": "content", "proxy": "ready"}.get(command.name.removesuffix(f"-{node}"))
+            assert {result[name].parent for name in others} <= {allowed}, command.name
 
 
 def test_every_thing_on_a_node_is_tied_to_its_machine(result: Run) -> None:
@@ -233,7 +234,8 @@ def test_every_thing_on_a_node_is_tied_to_its_machine(result: Run) -> None:
 
 def test_a_node_is_activated_after_everything_that_is_delivered_to_it(result: Run) -> None:
     for node in node_names(result):
-        delivered = {c.name for c in commands_on(result, node) if not c.name.startswith(("ready-", "proxy-core"))}
+        later = ("ready-", "proxy-core", "content-switch-")
+        delivered = {c.name for c in commands_on(result, node) if not c.name.startswith(later)}
         assert result[f"ready-{node}"].dependencies == delivered
 
 
@@ -416,7 +418,7 @@ def on(step: str, *numbers: int, prefix: str = "core") -> set[str]:
     return {f"{step}-{prefix}-{number:02d}" for number in numbers}
 
 
-EVERYWHERE = ("machines", "swarm", "nginx-image", "content", "ready")
+EVERYWHERE = ("machines", "swarm", "nginx-image", "content", "content-switch", "ready")
 """Steps that every node has."""
 
 
@@ -456,9 +458,7 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     ),
     "machines.count": (
         4,
-        {"machines-workshop", "machines-core-04", "swarm-core-04", "nginx-image-core-04", "content-core-04"}
-        | {"ready-core-04"}
-        | proxied(),
+        {"machines-workshop"} | {f"{step}-core-04" for step in EVERYWHERE} | proxied(),
     ),
     "machines.memory": (513, {"machines-workshop"} | everywhere("machines")),
     "machines.cpus": (2, everywhere("machines") | resized()),
@@ -477,8 +477,11 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
         | everywhere("machines"),
     ),
     "images.mirror": ("mirror.example", {"machines-box", "nginx-image"}),
-    "content.folder": ("templates/images/nginx", everywhere("content")),
-    "content.keep": (4, everywhere("content")),
+    "content.folder": ("templates/images/nginx", everywhere("content") | everywhere("content-switch")),
+    "content.keep": (
+        4,
+        {"backend-check", "backend-nginx"} | everywhere("content") | everywhere("content-switch"),
+    ),
     "content.cache_control": ("public, max-age=300", configured()),
     "content.cache_control_hashed": ("no-cache", configured()),
     "content.charset": ("off", configured()),

@@ -17,7 +17,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from components import contract
-from components.digest import folder_hash
+from components.digest import CHUNK_BYTES, folder_hash
+from components.release import LEFT_OUT_PATHS, listing, release_hash
 from components.settings import BACKEND, SECTIONS, Settings, SettingsError, load, parse
 from tests.unit import harness
 from tests.unit.harness import ROOT
@@ -734,7 +735,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_content_folder_without_a_file_is_refused(project: Path) -> None:
     (project / "site" / "empty" / "deeper").mkdir(parents=True)
-    assert faults_of() == ['swarm-site:content.folder: "site" holds no file; for example "site"']
+    assert faults_of() == ['swarm-site:content.folder: "site" holds no file to publish; for example "site"']
 
 
 def test_what_is_neither_a_plain_file_nor_a_folder_is_refused(project: Path) -> None:
@@ -766,6 +767,110 @@ def test_a_file_that_can_not_be_read_is_refused(project: Path, monkeypatch: pyte
     # Root may read everything, so that a mode of 000 would prove nothing.
     monkeypatch.setattr(os, "access", lambda path, mode: (path.name, mode) != ("secret.html", os.R_OK))
     assert faults_of() == ['swarm-site:content.folder: "site/secret.html" can not be read by this user']
+
+
+HIDDEN = (".git/config", ".env", ".DS_Store", "a/.htpasswd", "a/.well-known/x", ".well-known/.x")
+LEFTOVERS = ("index.html~", ".index.html.swp", "#index.html#", "a/b.orig", "~$report.docx", "Thumbs.db", "old.BAK/x")
+
+
+def test_hidden_names_and_leftovers_are_no_part_of_a_release(tmp_path: Path) -> None:
+    folder = fill(tmp_path, dict.fromkeys([*HIDDEN, *LEFTOVERS, "index.html", ".well-known/acme", "a/b#", "swp"], b""))
+    found = listing(folder)
+    assert list(found.files) == [".well-known/acme", "a/b#", "index.html", "swp"]
+    assert {path.rstrip("/") for path in found.left_out} == {
+        *(path for path in (*HIDDEN, *LEFTOVERS) if not path.endswith(("config", "/x")) or path == ".well-known/.x"),
+        *(".git", "a/.well-known", "old.BAK"),
+    }
+
+
+@pytest.mark.parametrize("path", [*HIDDEN, *LEFTOVERS, ".GIT", "a/.git", ".well-known/a/b~"])
+def test_a_release_from_before_does_not_serve_such_names_either(path: str) -> None:
+    assert re.search(LEFT_OUT_PATHS, f"/{path}", re.IGNORECASE)
+
+
+@pytest.mark.parametrize("path", ["", "index.html", ".well-known/acme", ".well-known", "a/b#", "a.b/c.d", "swp", "bak"])
+def test_all_other_names_are_served(path: str) -> None:
+    assert not re.search(LEFT_OUT_PATHS, f"/{path}", re.IGNORECASE)
+
+
+def test_what_stays_here_changes_no_release_and_may_be_anything(project: Path) -> None:
+    folder = fill(project / "site", {"index.html": b"x"})
+    before = release_hash(folder)
+    fill(folder, {".git/id_rsa": PEM, ".env": b"SECRET", "index.html~": b""})
+    (folder / ".#index.html").symlink_to("nobody@nowhere:1")
+    os.mkfifo(folder / ".git" / "pipe")
+    (folder / ".git" / "a\nb").touch()
+    (folder / ".git" / "link").symlink_to("/etc")
+    settings_of()
+    assert release_hash(folder) == before
+
+
+def test_what_stays_here_is_named_in_one_line(tmp_path: Path) -> None:
+    assert listing(fill(tmp_path, {"index.html": b"x"})).notice == ""
+    fill(tmp_path, {f".git/objects/{number}": b"" for number in range(2000)})
+    fill(tmp_path, {f"{letter}~": b"" for letter in "abcdef"})
+    assert listing(tmp_path).notice == (
+        "not published (hidden names, editors' leftovers): .git/, a~, b~, c~, d~ and 2 more"
+    )
+
+
+def test_a_folder_of_hidden_files_alone_holds_nothing_to_publish(project: Path) -> None:
+    fill(project / "site", {".git/config": b"x", "a/.b": b"x"})
+    assert faults_of() == ['swarm-site:content.folder: "site" holds no file to publish; for example "site"']
+
+
+BODY = b"MIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n"
+PEM = b"-----BEGIN PRIVATE KEY-----\n" + BODY
+PRIVATE_KEYS: Mapping[str, bytes] = {
+    "a/server.pem": PEM,
+    "rsa.txt": b"-----BEGIN RSA PRIVATE KEY-----\r\nProc-Type: 4,ENCRYPTED\r\nDEK-Info: AES,0\r\n\r\n" + BODY,
+    "id_ed25519": b"-----BEGIN OPENSSH PRIVATE KEY-----\n" + BODY,
+    "pgp.asc": b"-----BEGIN PGP PRIVATE KEY BLOCK-----\nVersion: 1\n\n" + BODY,
+    "chain.pem": b"-----BEGIN CERTIFICATE-----\n" + BODY + PEM,
+    "on the edge": b"\n" * (CHUNK_BYTES - 40) + PEM,
+    "putty": b"PuTTY-User-Key-File-3: ssh-ed25519\n",
+    "key.PPK": b"",
+    "store.p12": b"",
+    "store.pfx": b"",
+    "store.jks": b"",
+}
+
+
+@pytest.mark.parametrize("name", PRIVATE_KEYS)
+def test_a_private_key_is_refused_by_name(project: Path, name: str) -> None:
+    fill(project / "site", {"index.html": b"x", name: PRIVATE_KEYS[name]})
+    assert faults_of() == [
+        f'swarm-site:content.folder: "site/{name}" holds a private key, which every visitor could fetch; '
+        "move it out of the folder"
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"A key begins with -----BEGIN PRIVATE KEY-----\n" + BODY,
+        b"<pre>\n-----BEGIN PRIVATE KEY-----\n...\n",
+        b"-----BEGIN PUBLIC KEY-----\n" + BODY,
+        b"-----BEGIN CERTIFICATE-----\n" + BODY,
+    ],
+)
+def test_a_page_about_keys_and_a_public_one_are_no_private_key(project: Path, text: bytes) -> None:
+    fill(project / "site", {"index.html": text})
+    settings_of()
+
+
+def test_a_folder_that_can_not_be_entered_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(project / "site", {"index.html": b"x", "closed/x": b""})
+    scandir = os.scandir
+
+    def closed(path: Path) -> Any:
+        if path.name == "closed":
+            raise PermissionError(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    monkeypatch.setattr(os, "access", lambda path, _: path.name != "closed")
+    assert faults_of() == ['swarm-site:content.folder: "site/closed" can not be read by this user']
 
 
 # --- its hash --------------------------------------------------------------------------------------------------------
@@ -806,6 +911,13 @@ FOLDERS: dict[str, Mapping[str, bytes]] = {
 @pytest.mark.parametrize("name", FOLDERS)
 def test_the_hash_is_what_the_nodes_compute(name: str, tmp_path: Path) -> None:
     assert folder_hash(fill(tmp_path, FOLDERS[name])) == shell_hash(tmp_path)
+
+
+def test_the_hash_of_a_release_is_what_the_nodes_compute_of_its_files(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "all", dict(FOLDERS["capitals"]) | {".git/x": b"1", "b~": b"2", "b/c": b"3"})
+    sent = fill(tmp_path / "sent", {name: (folder / name).read_bytes() for name in listing(folder).files})
+    assert len(listing(folder).left_out) == 2
+    assert release_hash(folder) == folder_hash(sent) == shell_hash(sent)
 
 
 @pytest.mark.parametrize("folder", ["site", "templates/images/nginx", "templates/images/node"])

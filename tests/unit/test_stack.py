@@ -67,7 +67,7 @@ def test_the_stacks_own_addresses_are_never_asked_through_a_proxy(
 def test_commands_are_chosen_by_step_and_node_and_never_by_name() -> None:
     images = [command(Step.IMAGE_DELIVERY, f"{name}-image-core-01", "core-01") for name in ("nginx", "docs")]
     other = command(Step.IMAGE_DELIVERY, "nginx-image-core-02", "core-02")
-    content = command(Step.CONTENT, "content-core-01", "core-01")
+    content = command(Step.CONTENT_DELIVERY, "content-core-01", "core-01")
     cluster = command(Step.CLUSTER, "swarm-cluster")
     known = state(*images, other, content, cluster, service("image-core-01", {}), outputs(url="http://192.0.2.1/"))
     assert stack.commands(known, Step.IMAGE_DELIVERY, "core-01") == images

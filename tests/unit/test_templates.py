@@ -87,7 +87,9 @@ RENDERED: Mapping[str, tuple[str, Callable[[], str]]] = {
     "manager.ssh_config": ("swarm/ssh_config", lambda: render("swarm/ssh_config", work=WORK, timeout_factor=1)),
     "application.nginx.conf": (
         "application/nginx.conf",
-        lambda: application_configuration(ContentSettings(), FOLDER_CONTENT, capacity(64, 1)),
+        lambda: application_configuration(
+            ContentSettings(), FOLDER_CONTENT, ["next", "previous/1", "previous/2"], capacity(64, 1)
+        ),
     ),
     "proxy.nginx.conf": ("proxy/nginx.conf", lambda: proxy([BACKEND])),
     "proxy-applications.nginx.conf": ("proxy/nginx.conf", lambda: proxy([BACKEND, *APPLICATIONS])),
@@ -289,7 +291,10 @@ def test_no_script_hides_a_failure() -> None:
         ("machines/sweep.sh", 'ssh -O exit -o ControlPath="$socket"'),
         # No line found is an answer.
         # An incomplete transfer shows in the hash.
-        ("content/release.sh", 'tar -c -C "$FOLDER"'),
+        ("content/deliver.sh", 'tar -c -C "$FOLDER"'),
+        # A link that is not there yet leads to no release.
+        ("content/links.sh", "readlink current"),
+        ("content/links.sh", "readlink next"),
         ("swarm/wait_for_tasks.sh", "grep -vxF"),
         ("swarm/leave.sh", "grep -c '"),
         ("proxy/configure.sh", "grep -E '"),

@@ -49,7 +49,7 @@ def excluded(known: stack.Resources, *names: str) -> set[str]:
 
 
 def test_a_node_is_excluded_with_all_its_steps_and_nothing_else() -> None:
-    steps = {Step.MACHINE: "machines", Step.CONTENT: "content", Step.IMAGE_DELIVERY: "docs-image"}
+    steps = {Step.MACHINE: "machines", Step.CONTENT_DELIVERY: "content", Step.IMAGE_DELIVERY: "docs-image"}
     nodes = ("web", "my-web", "web-2")
     known = state(
         *(command(step, f"{name}-{node}", node) for step, name in steps.items() for node in nodes),

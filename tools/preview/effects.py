@@ -197,10 +197,10 @@ def _files(result: Effects, changes: Sequence[Change]) -> None:
     if (Step.PROXY_CONFIGURATION, "environment.CONFIGURATION") in changed:
         result.headline.append("proxies reconfigured")
         result.notes.append("nginx tests the proxies' new configuration; then each of them reloads.")
-    if (Step.CONTENT, "environment.RELEASE") in changed:
+    if (Step.CONTENT_DELIVERY, "environment.RELEASE") in changed:
         result.headline.append("new content")
         result.visible.append("the new pages")
-        result.notes.append("Every node switches to the release in one step; no container restarts.")
+        result.notes.append("All nodes get the release, then each switches to it in one step; no container restarts.")
     again = [c for c in changes if c.kind == "updated" and any(i.path in SCRIPTS for i in c.inputs)]
     if again:
         result.notes.append(f"{counted(len(again), 'step', 'run')} again because of a changed script.")

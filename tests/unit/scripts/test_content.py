@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from components.digest import folder_hash
+from components.release import release_hash
 from tests.unit.shell import Finished, Rooted, refused, succeeded
 
 
@@ -16,18 +16,36 @@ def write_site(rooted: Rooted, text: str) -> str:
     (folder / "sub folder" / "it's.txt").write_text("always the same")
     (folder / "index.html").chmod(0o600)
     (folder / "sub folder").chmod(0o700)
-    return folder_hash(folder)
+    return release_hash(folder)
 
 
 def release(rooted: Rooted, text: str, keep: int = 3) -> str:
+    digest = deliver(rooted, text, keep)
+    assert succeeded(switch(rooted, digest, keep)) == f"core-01: serves release {digest[:12]}\n"
+    return digest
+
+
+def deliver(rooted: Rooted, text: str, keep: int = 3) -> str:
     digest = write_site(rooted, text)
-    done = send(rooted, digest, keep)
-    assert succeeded(done) == f"core-01: serves release {digest[:12]}\n"
+    assert succeeded(send(rooted, digest, keep)) == f"core-01: has release {digest[:12]}\n"
     return digest
 
 
 def send(rooted: Rooted, digest: str, keep: int = 3) -> Finished:
-    return rooted.script("content/release.sh", NODE="core-01", FOLDER="site", RELEASE=digest, KEEP=str(keep))
+    return rooted.script("content/deliver.sh", NODE="core-01", FOLDER="site", RELEASE=digest, KEEP=str(keep))
+
+
+def switch(rooted: Rooted, digest: str, keep: int = 3) -> Finished:
+    return rooted.script("content/switch.sh", NODE="core-01", RELEASE=digest, KEEP=str(keep))
+
+
+def served(rooted: Rooted) -> dict[str, str]:
+    """Where each link leads."""
+    folder = content(rooted)
+    links = [
+        path for path in folder.rglob("*") if path.is_symlink() and "releases" not in path.relative_to(folder).parts
+    ]
+    return {str(path.relative_to(folder)): path.resolve().name for path in links}
 
 
 def content(rooted: Rooted) -> Path:
@@ -46,7 +64,7 @@ def test_a_release_arrives_whole_and_one_relative_link_switches_to_it(rooted: Ro
     assert str(link.readlink()) == f"releases/{digest}"
     assert (link / "index.html").read_text() == "one"
     assert (link / "sub folder/it's.txt").read_text() == "always the same"
-    assert folder_hash(link.resolve()) == digest
+    assert release_hash(link.resolve()) == digest
 
 
 def test_a_release_is_readable_for_all_users_and_has_the_same_time_on_every_node(rooted: Rooted) -> None:
@@ -56,6 +74,16 @@ def test_a_release_is_readable_for_all_users_and_has_the_same_time_on_every_node
     assert len(paths) == 4
     rooted.assert_readable(content(rooted))
     assert {path.stat().st_mtime for path in paths} == {int(digest[:7], 16) + 1000000000}
+
+
+def test_what_is_no_part_of_a_release_is_not_sent(rooted: Rooted) -> None:
+    folder = rooted.world.folder / "site"
+    for path in (".git/config", ".env", "index.html~", ".well-known/acme"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+    release(rooted, "one")
+    sent = {str(path.relative_to(content(rooted) / "current")) for path in (content(rooted) / "current").rglob("*")}
+    assert sent == {".well-known", ".well-known/acme", "index.html", "sub folder", "sub folder/it's.txt"}
 
 
 def test_a_release_that_the_node_has_is_not_sent_again(rooted: Rooted) -> None:
@@ -91,6 +119,73 @@ def test_as_many_earlier_releases_stay_as_wanted_and_returning_to_one_sends_noth
     assert third not in {path.name for path in releases.iterdir()}
 
 
+def test_a_node_that_serves_a_release_goes_on_with_it_until_it_is_told_to_switch(rooted: Rooted) -> None:
+    first = deliver(rooted, "one")
+    assert served(rooted) == {"current": first, "next": first}, "a node without any serves it at once"
+    second = deliver(rooted, "two")
+    assert served(rooted) == {"current": first, "next": second}
+    assert (content(rooted) / "next/index.html").read_text() == "two"
+    succeeded(switch(rooted, second))
+    assert served(rooted) == {"current": second, "next": second, "previous/1": first}
+
+
+def test_earlier_releases_are_found_with_the_last_one_first(rooted: Rooted) -> None:
+    one, two, three = (release(rooted, text, keep=2) for text in ("one", "two", "three"))
+    assert served(rooted) == {"current": three, "next": three, "previous/1": two, "previous/2": one}
+    # Going back moves only what was served before it: a visitor of `one` finds its files all along.
+    assert release(rooted, "one", keep=2) == one
+    assert served(rooted) == {"current": one, "next": one, "previous/1": three, "previous/2": two, "previous/3": one}
+    four = release(rooted, "four", keep=2)
+    assert served(rooted) == {"current": four, "next": four, "previous/1": one, "previous/2": three}
+    assert {path.name for path in (content(rooted) / "releases").iterdir()} == {one, three, four}
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_no_link_leaves_a_release_without_a_place_for_a_moment(rooted: Rooted, back: bool) -> None:
+    kept = [release(rooted, text, keep=2) for text in ("one", "two", "three")]
+    digest = deliver(rooted, "two" if back else "four", keep=2)
+    code = (
+        'lead() { ln -sfn "x/$2" "$1.new"; mv -T "$1.new" "$1"; readlink current previous/* | tr "\\n" " "; echo; }\n'
+        f"cd {content(rooted)}; switch {digest} 2"
+    )
+    for name in ("current", "previous/1", "previous/2"):
+        link = content(rooted) / name
+        target = link.resolve().name
+        link.unlink()
+        link.symlink_to(f"x/{target}")
+    done = rooted.world.lib(code, source="content/links.sh")
+    moments = [{Path(link).name for link in line.split()} for line in succeeded(done).splitlines()]
+    oldest = set() if back else {kept[0]}
+    assert len(moments) == 4
+    assert all(moment >= set(kept) - oldest for moment in moments)
+
+
+def test_a_release_that_was_never_served_is_removed_with_the_next_switch(rooted: Rooted) -> None:
+    first = release(rooted, "one")
+    never = deliver(rooted, "never")
+    second = release(rooted, "two")
+    assert {path.name for path in (content(rooted) / "releases").iterdir()} == {first, second}
+    assert never not in served(rooted).values()
+
+
+def test_a_release_that_is_not_there_is_not_switched_to(rooted: Rooted) -> None:
+    before = release(rooted, "one")
+    assert refused(switch(rooted, "f" * 64)) == (
+        "core-01: can't switch to release ffffffffffff: the release is not there; run again: make up\n"
+    )
+    assert served(rooted)["current"] == before
+
+
+def test_a_stack_of_before_finds_what_it_kept(rooted: Rooted) -> None:
+    one, two = release(rooted, "one"), release(rooted, "two")
+    folder = content(rooted)
+    (folder / "next").unlink()
+    (folder / "previous/1").unlink()
+    (folder / "previous").rmdir()
+    three = release(rooted, "three")
+    assert served(rooted) == {"current": three, "next": three, "previous/1": two, "previous/2": one}
+
+
 def test_files_of_an_interrupted_run_are_not_in_the_next_release(rooted: Rooted) -> None:
     (content(rooted) / "incoming").mkdir(parents=True)
     (content(rooted) / "incoming" / "leftover").touch()
@@ -122,4 +217,4 @@ def test_a_folder_has_the_same_hash_in_shell_and_python(rooted: Rooted, name: st
     for path in (folder / name, folder / "B", folder.parent / "a"):
         path.write_text(f"text of {path.name}")
     done = rooted.world.lib("hash_of site", source="content/hash.sh")
-    assert succeeded(done) == f"{folder_hash(folder.parent)}\n"
+    assert succeeded(done) == f"{release_hash(folder.parent)}\n"
