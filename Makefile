@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 # Parallel targets would work on the same stack.
 .NOTPARALLEL:
+SOURCES := __main__.py components tests tools
 .PHONY: help up check e2e life chaos preview pr-preview down status repair ssh logs env bench plot docs fmt lock
 
 help: ## list these commands
@@ -63,7 +64,7 @@ docs: ## generate the settings reference in docs/settings.md and Pulumi.yaml fro
 	@tools/setup preview && . ./.env && python -m tools.docs
 
 fmt: ## format the Python sources
-	@tools/setup preview && . ./.env && ruff format . && ruff check --fix .
+	@tools/setup preview && . ./.env && ruff format $(SOURCES) && ruff check --fix $(SOURCES)
 
 lock: ## compile requirements.txt from pyproject.toml
 	@tools/setup preview && . ./.env && CUSTOM_COMPILE_COMMAND="make lock" pip-compile --quiet --upgrade --output-file requirements.txt pyproject.toml

@@ -5,8 +5,9 @@ import json
 import os
 import re
 import signal
+import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -22,8 +23,10 @@ ANSWER_SECONDS = 10
 PULL_SECONDS = 900
 REQUEST_SECONDS = 900
 """How long Docker may work on any other request before its first byte."""
+HANG_UP_SECONDS = 30
+"""How long Docker may take to end a build."""
 SWEEP_TENTHS = 300
-"""How long Docker may take to end a build that was cut off, in tenths of a second."""
+"""How long it may take to end that of a run that was killed, in tenths of a second."""
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
 
@@ -84,7 +87,7 @@ class LocalDocker:
 
     def __init__(self, output: IO[str]) -> None:
         self.output = output
-        self.hang_up: Callable[[], None] = lambda: None
+        self.line: socket.socket | None = None
         try:
             with deadline(CONNECT_SECONDS, f"no answer within {CONNECT_SECONDS} s"):
                 self.client = docker.from_env(timeout=REQUEST_SECONDS)
@@ -154,9 +157,9 @@ class LocalDocker:
             archive.writelines(self.client.api.get_image(reference))
 
     def sweep(self, base: str, label: str) -> None:
-        """Remove an image, and nameless ones of a label, once the container of a build that was cut off is gone."""
+        """End a build that is under way, then remove an image and the nameless ones of a label."""
+        self._hang_up()
         filters = {"label": label, "dangling": True}
-        self.hang_up()  # Docker builds on as long as somebody listens
         for _ in range(SWEEP_TENTHS):
             with contextlib.suppress(*FAILURES):
                 if self.has(base):
@@ -167,7 +170,19 @@ class LocalDocker:
             time.sleep(0.1)
 
     def _remember(self, response: Any, **_: object) -> None:
-        self.hang_up = response.close
+        """Keep a build's connection open when the SDK closes it, which a signal may make it do at any moment."""
+        if "/build?" in response.url:
+            self.line = socket.socket(fileno=os.dup(response.raw.fileno()))
+
+    def _hang_up(self) -> None:
+        """Say no more to Docker, which ends the build, and listen until it has: it may be creating a container."""
+        if self.line:
+            with contextlib.suppress(OSError), self.line:
+                self.line.settimeout(HANG_UP_SECONDS)
+                self.line.shutdown(socket.SHUT_WR)
+                while self.line.recv(2**16):
+                    pass
+            self.line = None
 
     def _follow(self, events: Iterable[Mapping[str, Any]]) -> None:
         output = ""

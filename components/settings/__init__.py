@@ -2,18 +2,10 @@
 
 from components.settings.faults import SettingsError
 from components.settings.load import REDIRECTING_VARIABLES, load, parse
-from components.settings.models import (
-    DEFAULTS,
-    SECTIONS,
-    ApplicationSettings,
-    ContentSettings,
-    HostSettings,
-    ImagesSettings,
-    MachinesSettings,
-    ProxySettings,
-)
+from components.settings.models import DEFAULTS, SECTIONS, HostSettings, ImagesSettings, MachinesSettings
 from components.settings.plan import BACKEND, Node, Settings
 from components.settings.rules import RULES
+from components.settings.services import ApplicationSettings, ContentSettings, ProxySettings
 
 __all__ = [
     "BACKEND",

@@ -7,15 +7,13 @@ from typing import Any, Literal
 
 from components.settings.models import (
     APPLICATIONS,
-    ApplicationSettings,
-    ContentSettings,
     HostSettings,
     ImagesSettings,
     MachineSize,
     MachinesSettings,
-    ProxySettings,
     SwarmSettings,
 )
+from components.settings.services import ApplicationSettings, ContentSettings, ProxySettings
 
 BACKEND = "backend"
 """The application that comes with the product."""

@@ -10,16 +10,9 @@ from pathlib import Path
 from components import contract
 from components.release import is_private_key, listing
 from components.settings.faults import fault
-from components.settings.models import (
-    DEFAULTS,
-    ApplicationSettings,
-    BackendSettings,
-    ContentSettings,
-    MachinesSettings,
-    ProxySettings,
-    SwarmSettings,
-)
+from components.settings.models import DEFAULTS, MachinesSettings, SwarmSettings
 from components.settings.plan import BACKEND, FIRST_NODE_OFFSET, node_name, odd
+from components.settings.services import ApplicationSettings, BackendSettings, ContentSettings, ProxySettings
 
 VIRTUALBOX_NETWORKS = ipaddress.IPv4Network("192.168.56.0/21")
 DECIDED_BY_HOSTS = ("box", "count", "memory", "cpus", "prefix", "overrides")

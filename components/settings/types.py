@@ -1,11 +1,11 @@
-"""Types of single settings: each refuses a bad value by its own rule."""
+"""Types of settings: each refuses a bad value by its own rule."""
 
 import ipaddress
 import re
 from collections.abc import Callable
 from typing import Annotated
 
-from pydantic import AfterValidator, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, WithJsonSchema
 
 PRIVATE_NETWORKS = tuple(ipaddress.IPv4Network(cidr) for cidr in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 """RFC 1918. Other private ranges are no place for machines: loopback, link-local, the nodes' own bridges."""
@@ -116,3 +116,9 @@ Box = Annotated[str, AfterValidator(_box), _text("owner/name of a public Vagrant
 CacheControl = Annotated[str, AfterValidator(_cache_control), _text("Cache-Control directives, or empty for none")]
 Charset = Annotated[str, AfterValidator(_charset), _text("name of a character encoding, or off")]
 NginxSize = Annotated[str, AfterValidator(_size), _text("digits, optionally followed by k, m or g")]
+
+
+class Section(BaseModel):
+    """What all sections share: unknown keys are refused, values are not converted, nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

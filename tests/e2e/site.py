@@ -31,6 +31,7 @@ import yaml
 from tests.e2e.load import Record, load
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+OWN = ROOT / "tests" / "project"
 PROJECT = "swarm-site"
 CONTENT = "/srv/swarm-site/content"
 FIRST_ADDRESS = 11
@@ -493,7 +494,7 @@ class Site:
 
 
 def copy_tree(folder: Path) -> None:
-    """Copy what git knows of this tree, or would know, as it stands here."""
+    """Copy what git knows of this tree, or would know; stack file and content are the tests' own."""
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -504,6 +505,8 @@ def copy_tree(folder: Path) -> None:
         if name and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    shutil.rmtree(folder / "site", ignore_errors=True)
+    shutil.copytree(OWN, folder, dirs_exist_ok=True)
     # Image archives are the user's own, too large to copy, and all there is on some networks.
     for archive in (ROOT / "images").glob("*.tar*"):
         (folder / "images").mkdir(exist_ok=True)

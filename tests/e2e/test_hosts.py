@@ -310,7 +310,7 @@ def test_down_with_a_dead_host_does_not_wait_and_says_what_is_left_on_it(
     text = running.down().text
 
     assert f"alpha ({HOSTS['alpha']}) did not answer, so it was not given back" in text
-    assert "everything of stack hosts was removed, but from these hosts" in text
+    assert "everything of stack hosts was removed, except on these hosts" in text
     assert_as_found(running, found, "beta", "gamma")
     assert running.left() == []
 

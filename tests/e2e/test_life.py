@@ -723,7 +723,7 @@ def test_what_was_changed_by_hand_is_named_and_put_right_and_nothing_else(trio: 
 
     text = repair(trio)
 
-    again = set(re.findall(r"^(\S+): running it again$", text, re.MULTILINE))
+    again = set(re.findall(r"^(\S+): running again$", text, re.MULTILINE))
     assert again == {name for drift in drifts for name in drift.again}
     assert done(text.rpartition("Updating (")[2]) == {k: v for drift in drifts for k, v in drift.changed.items()}
     assert machine_ids(trio) == machines

@@ -1,10 +1,22 @@
 """What several unit tests begin with."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from components import content, contract
+from tests.unit.harness import OWN
 from tests.unit.sandbox import Sandbox
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_content() -> Iterator[None]:
+    """Content is looked up in the tests' folder, whatever a user makes of the project's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (contract, content):
+            patch.setattr(module, "PROJECT", OWN)
+        yield
 
 
 @pytest.fixture

@@ -29,6 +29,8 @@ from components.settings import REDIRECTING_VARIABLES, Node, ProxySettings, Sett
 from components.swarm import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
+OWN = ROOT / "tests" / "project"
+"""A stack file and content of the tests' own: those of the project are the user's to change."""
 STACK_TYPE = "pulumi:pulumi:Stack"
 COMMAND = "command:local:Command"
 SERVICE = "docker:index/service:Service"
@@ -260,7 +262,7 @@ def run_program(
     stack: str = "dev",
     environment: Mapping[str, str] | None = None,
 ) -> Run:
-    """Run the real `__main__.py` with the committed stack file.
+    """Run the real `__main__.py` with the tests' stack file.
 
     Args:
         config: values that override those of the stack file, by key without the project's name; None removes a key.
@@ -268,7 +270,7 @@ def run_program(
         environment: see `run`.
     """
     changes = {f"{PACKAGE}:{key}": value for key, value in (config or {}).items()}
-    values = {key: value for key, value in {**committed_config(), **changes}.items() if value is not None}
+    values = {key: value for key, value in {**stack_config(OWN), **changes}.items() if value is not None}
     return run(_main, config=values, stack=stack, environment=environment)
 
 
@@ -276,8 +278,8 @@ def _main() -> None:
     runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
 
 
-def committed_config() -> dict[str, Any]:
-    """The configuration the engine reads: the project file's values and defaults, then the dev stack's file."""
+def stack_config(folder: Path) -> dict[str, Any]:
+    """What the engine reads: the project file's own values and defaults, then a folder's file of the dev stack."""
     project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
     assert project["name"] == PACKAGE
     values: dict[str, Any] = {}
@@ -289,7 +291,7 @@ def committed_config() -> dict[str, Any]:
         elif "default" in entry:
             values[key] = entry["default"]
     full = {key if ":" in key else f"{PACKAGE}:{key}": value for key, value in values.items()}
-    full.update(yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())["config"])
+    full.update(yaml.safe_load((folder / "Pulumi.dev.yaml").read_text()).get("config") or {})
     return full
 
 

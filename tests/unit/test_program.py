@@ -1,4 +1,4 @@
-"""The real `__main__.py`, as the engine runs it: with the committed stack file, with one node, with seven."""
+"""The real `__main__.py`, as the engine runs it: with the tests' stack file, with one node, with seven."""
 
 import functools
 import getpass
@@ -20,7 +20,7 @@ from components.release import release_hash
 from components.rendering import TEMPLATES
 from components.scripts import bundle
 from components.settings import DEFAULTS, SECTIONS, SettingsError, parse
-from tests.unit.harness import COMMAND, PROVIDER, ROOT, SERVICE, SERVICE_CONFIG, Registered, Run, run_program
+from tests.unit.harness import COMMAND, OWN, PROVIDER, ROOT, SERVICE, SERVICE_CONFIG, Registered, Run, run_program
 from tests.unit.test_settings import any_settings
 from tools import images
 
@@ -37,7 +37,7 @@ TWO = {"applications": {"docs": {"port": 8081}}}
 """A second copy of the static site under another name and port: one value in one file."""
 ONE = {"machines": {"count": 1}, "swarm": None, "backend": None, "proxy": None}
 STACKS: Mapping[str, Mapping[str, Any]] = {
-    "committed": {},
+    "three nodes": {},
     "one node": ONE,
     "seven nodes": MANY,
     "hosts": EXISTING,
@@ -68,7 +68,7 @@ def commands_on(run: Run, node: str) -> list[Registered]:
 
 @pytest.mark.parametrize(
     ("stack", "proxies"),
-    [("committed", [2, 3]), ("one node", [1]), ("seven nodes", [2, 3, 4]), ("hosts", [2, 3]), ("two", [2, 3])],
+    [("three nodes", [2, 3]), ("one node", [1]), ("seven nodes", [2, 3, 4]), ("hosts", [2, 3]), ("two", [2, 3])],
 )
 def test_the_program_makes_exactly_these_resources(stack: str, proxies: list[int]) -> None:
     run = program(stack)
@@ -101,7 +101,7 @@ def test_the_program_makes_exactly_these_resources(stack: str, proxies: list[int
 
 
 def test_a_second_copy_of_the_site_is_one_value_and_changes_nothing_else() -> None:
-    before, after = program("committed"), program("two")
+    before, after = program("three nodes"), program("two")
     old, new = ({resource.name: resource.inputs for resource in run.resources} for run in (before, after))
     assert new.keys() - old.keys() == {"docs", "docs-check", "docs-nginx", "docs-service"}
     assert {name for name in old if old[name] != new[name]} == set()
@@ -135,9 +135,9 @@ def test_every_component_registers_its_outputs(result: Run) -> None:
 # --- what it hands out -----------------------------------------------------------------------------------------------
 
 
-def test_the_committed_stack_exports_exactly_this() -> None:
+def test_the_stack_exports_exactly_this() -> None:
     nginx = f"localhost:1/site-nginx:{folder_hash(ROOT / 'templates/images/nginx')[:12]}"
-    assert program("committed").exports == {
+    assert program("three nodes").exports == {
         "url": "http://192.168.56.12/",
         "proxy_urls": ["http://192.168.56.12/", "http://192.168.56.13/"],
         "backend_endpoints": ["192.168.56.11:8080", "192.168.56.12:8080", "192.168.56.13:8080"],
@@ -148,7 +148,7 @@ def test_the_committed_stack_exports_exactly_this() -> None:
             "core-03": {"address": "192.168.56.13", "role": "manager"},
         },
         "manager_endpoint": "ssh://swarm-manager",
-        "release": release_hash(ROOT / "site"),
+        "release": release_hash(OWN / "site"),
         "images": {"nginx": nginx},
     }
 
@@ -274,7 +274,7 @@ def test_nothing_hides_a_change_or_survives_its_stack(result: Run) -> None:
 
 
 def test_a_preview_and_the_next_one_say_the_same() -> None:
-    first, second = run_program(), program("committed")
+    first, second = run_program(), program("three nodes")
     assert first.resources == second.resources
     assert first.exports == second.exports
 
@@ -477,7 +477,7 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
         | everywhere("machines"),
     ),
     "images.mirror": ("mirror.example", {"machines-box", "nginx-image"}),
-    "content.folder": ("templates/images/nginx", everywhere("content") | everywhere("content-switch")),
+    "content.folder": ("another", everywhere("content") | everywhere("content-switch")),
     "content.keep": (
         4,
         {"backend-check", "backend-nginx"} | everywhere("content") | everywhere("content-switch"),
@@ -521,7 +521,7 @@ def changes(before: Run, after: Run) -> set[str]:
 
 
 def test_another_provider_changes_every_machine() -> None:
-    assert changes(program("committed"), program("hosts")) >= {"machines-workshop", "machines-box"} | everywhere(
+    assert changes(program("three nodes"), program("hosts")) >= {"machines-workshop", "machines-box"} | everywhere(
         "machines"
     )
 
@@ -546,9 +546,9 @@ def test_a_change_of_a_host_reaches_what_it_must_and_nothing_else(key: str, valu
 def test_a_change_of_a_setting_reaches_what_it_must_and_nothing_else(setting: str) -> None:
     value, expected = CHANGES[setting]
     section, _, name = setting.partition(".")
-    committed = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())["config"]
-    changed = {section: {**committed.get(f"swarm-site:{section}", {}), name: value} if name else value}
-    assert changes(program("committed"), run_program(changed)) == expected
+    given = yaml.safe_load((OWN / "Pulumi.dev.yaml").read_text())["config"]
+    changed = {section: {**given.get(f"swarm-site:{section}", {}), name: value} if name else value}
+    assert changes(program("three nodes"), run_program(changed)) == expected
 
 
 def test_another_stack_has_folders_and_machines_of_its_own() -> None:

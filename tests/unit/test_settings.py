@@ -21,7 +21,7 @@ from components.digest import CHUNK_BYTES, folder_hash
 from components.release import LEFT_OUT_PATHS, listing, release_hash
 from components.settings import BACKEND, SECTIONS, Settings, SettingsError, load, parse
 from tests.unit import harness
-from tests.unit.harness import ROOT
+from tests.unit.harness import OWN, ROOT
 
 HEADING = "the settings are refused:"
 NAME_RULE = "must be a lower case RFC 1123 host name of at most 30 letters, digits and inner hyphens"
@@ -375,7 +375,7 @@ GOOD: list[dict[str, Any]] = [
     {"images": {"nginx": "registry.example:5000/team/nginx:1.27-alpine"}},
     {"images": {"nginx": "nginx@sha256:" + "0" * 64}},
     {"images": {"mirror": "mirror.example:5000/hub"}},
-    {"content": {"folder": "./templates/images/nginx", "keep": 50}},
+    {"content": {"folder": "./another", "keep": 50}},
     {"backend": {"port": 80}, "proxy": {"port": 8080}},
     {"backend": {"replicas": 3}, "proxy": {"replicas": 3}},
     {"proxy": {"max_body_size": "999999g"}},
@@ -717,10 +717,16 @@ def test_a_refusal_is_shown_without_a_traceback() -> None:
     assert issubclass(SettingsError, pulumi.RunError)
 
 
-def test_the_committed_stack_file_is_taken_and_holds_no_other_section() -> None:
+@pytest.mark.parametrize("folder", [OWN, ROOT], ids=["tests", "committed"])
+def test_the_committed_stack_file_is_taken_whatever_valid_it_says(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contract, "PROJECT", folder)
     loaded: list[Settings] = []
-    harness.run(lambda: loaded.append(load()), config=harness.committed_config())
-    assert [node.name for node in loaded[0].nodes] == ["core-01", "core-02", "core-03"]
+    harness.run(lambda: loaded.append(load()), config=harness.stack_config(folder))
+    assert loaded[0].nodes
+    content = folder / loaded[0].content.folder
+    assert folder_hash(content) == shell_hash(content)
 
 
 # --- the content folder ----------------------------------------------------------------------------------------------
@@ -920,7 +926,7 @@ def test_the_hash_of_a_release_is_what_the_nodes_compute_of_its_files(tmp_path: 
     assert release_hash(folder) == folder_hash(sent) == shell_hash(sent)
 
 
-@pytest.mark.parametrize("folder", ["site", "templates/images/nginx", "templates/images/node"])
+@pytest.mark.parametrize("folder", ["templates/images/nginx", "templates/images/node"])
 def test_the_hash_of_a_real_folder_is_what_the_nodes_compute(folder: str) -> None:
     assert folder_hash(ROOT / folder) == shell_hash(ROOT / folder)
 

@@ -125,7 +125,7 @@ def debian(sandbox: Sandbox) -> Sandbox:
     log = shlex.quote(str(sandbox.folder / "apt.log"))
     for name in ("dpkg", "apt-get"):
         sandbox.stub(name, f'printf "%s\\n" "{name} $*" >>{log}')
-    for name in ("curl", "ruby", "shellcheck", "ssh", "docker", "dockerd", "iptables", "mmdebstrap", "rsync"):
+    for name in ("curl", "ruby", "shellcheck", "ssh", "docker", "dockerd", "iptables", "mmdebstrap"):
         sandbox.stub(name, "")
     for name in ("ssh-keygen", "vagrant", "python3"):
         sandbox.stub(name, "")

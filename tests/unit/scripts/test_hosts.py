@@ -618,6 +618,14 @@ def test_a_dead_host_does_not_block_its_delete(host: Host) -> None:
     assert not (host.world.work / "machines/web-1").exists()
 
 
+def test_the_error_of_ssh_takes_one_line(host: Host) -> None:
+    adopted(host)
+    host.world.stub("here", "ssh", SAYING)
+    output = succeeded(host.give_back(SSH_SAYS="kex_exchange: closed\r\nConnection timed out\r\n"))
+    assert output.startswith("web-1: does not answer (Connection timed out); it keeps")
+    assert "\r" not in output
+
+
 def test_a_host_that_was_never_entered_is_not_asked_by_its_delete(host: Host) -> None:
     host.world.kill("web-1")
     refused(host.adopt())

@@ -5,7 +5,7 @@
 # enter NAME: sets BECOME for its host; if ssh can't log in, sets `output` to its error. A shared connection would hide the
 # errors of a jump host.
 enter() {
-  output=$(timeout --foreground 15 ssh -F "$MACHINES/$1/$MACHINE_SSH_CONFIG" -o ControlPath=none -o ConnectTimeout=14 "$1" id -u </dev/null 2>&1 9>&-) || return 1
+  output=$(timeout --foreground 15 ssh -F "$MACHINES/$1/$MACHINE_SSH_CONFIG" -o ControlPath=none -o ConnectTimeout=14 "$1" id -u </dev/null 2>&1 9>&- | tr -d '\r') || return 1
   # shellcheck disable=SC2034 # on_node reads it
   if [[ $output == 0 ]]; then BECOME=""; else BECOME=sudo; fi
 }
