@@ -2,9 +2,11 @@
 
 import http.server
 import json
+import subprocess
 import threading
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -32,6 +34,27 @@ def test_half_written_files_of_a_killed_run_are_removed_and_no_others(
         "dev.json.bak",
         "dev2.json.18ec.tmp",
     ]
+
+
+def test_history_and_backups_of_the_ten_newest_runs_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{tmp_path}?metadata=skip")
+    monkeypatch.setattr(stack, "STACK", "dev")
+    endings = {"history": ("-{}.history.json", "-{}.checkpoint.json.attrs"), "backups": (".{}.json", ".{}.json.attrs")}
+    for kind, names in endings.items():
+        folder = tmp_path / ".pulumi" / kind / PACKAGE / "dev"
+        folder.mkdir(parents=True)
+        for number in range(995, 1010):
+            for name in names:
+                (folder / f"dev{name.format(number)}").touch()
+        (folder / "a user's own").touch()
+    monkeypatch.setattr(subprocess, "Popen", lambda *_: SimpleNamespace(wait=lambda: 3))
+
+    assert stack.pulumi("up") == 3
+
+    for kind, names in endings.items():
+        left = {path.name for path in (tmp_path / ".pulumi" / kind / PACKAGE / "dev").iterdir()}
+        newest = {f"dev{name.format(number)}" for number in range(1000, 1010) for name in names}
+        assert left == newest | {"a user's own"}
 
 
 class Page(http.server.BaseHTTPRequestHandler):

@@ -7,6 +7,24 @@
 check_host() {
   need docker vagrant ssh ssh-keygen ip flock
   require_daemon
+  require_inotify
+}
+
+# require_inotify: a node needs five inotify instances, all of them root's, and kernels mostly allow 128.
+require_inotify() {
+  local limit needed=8 name folder is_new=""
+  while read -r name _; do
+    needed=$((needed + 5))
+    is_created "$name" || is_new=yes
+  done <<<"$NODES"
+  for folder in "${WORK%/*}"/*; do
+    if [[ $folder != "$WORK" && $(cat "$folder/provider" 2>/dev/null) == docker ]]; then
+      needed=$((needed + 5 * $(find "$folder" -path "*/machines/*/$MACHINE_COMPLETE" | wc -l)))
+    fi
+  done
+  limit=$(cat /proc/sys/fs/inotify/max_user_instances 2>/dev/null || echo "$needed")
+  [[ -z $is_new ]] || ((limit >= needed)) ||
+    fail "the nodes on this machine need $needed inotify instances, and it allows $limit; to allow more, run as root: sysctl -w fs.inotify.max_user_instances=1024 (/etc/sysctl.d keeps it over a reboot)"
 }
 
 check_room() {

@@ -123,6 +123,38 @@ def test_a_network_that_docker_rejects_fails_with_its_error(bare: World) -> None
     )
 
 
+def limited(world: World, count: int, limit: str) -> Finished:
+    """A stack of so many nodes on a machine with a limit of inotify instances."""
+    (world.folder / "limit").write_text(limit)
+    nodes = "\n".join(f"core-{number:02d} 192.168.56.{10 + number} manager" for number in range(1, count + 1))
+    changes = {"/proc/sys/fs/inotify/max_user_instances": f"{world.folder}/limit"}
+    return world.altered("machines/stack_folder.sh", changes, **STACK_FOLDER | {"NODES": nodes})
+
+
+def test_more_nodes_than_the_machine_has_inotify_instances_for_are_refused(bare: World) -> None:
+    assert refused(limited(bare, 25, "128\n")) == (
+        "this machine: the nodes on this machine need 133 inotify instances, and it allows 128; "
+        "to allow more, run as root: sysctl -w fs.inotify.max_user_instances=1024 "
+        "(/etc/sysctl.d keeps it over a reboot)\n"
+    )
+    assert not bare.orders(), "nothing was created"
+    succeeded(limited(bare, 24, "128\n"))
+    succeeded(limited(bare, 25, "1024\n"))
+
+
+def test_nodes_of_other_stacks_count_and_those_that_exist_are_not_refused(bare: World) -> None:
+    for stack, provider in (("blue", "docker"), ("green", "ssh")):
+        for number in (1, 2):
+            (bare.work.parent / stack / f"machines/core-0{number}").mkdir(parents=True)
+            (bare.work.parent / stack / f"machines/core-0{number}/complete").touch()
+        (bare.work.parent / stack / "provider").write_text(f"{provider}\n")
+    assert "need 28 inotify instances" in refused(limited(bare, 2, "27"))
+    succeeded(limited(bare, 2, "28"))
+    for number in (1, 2):
+        bare.create(f"core-0{number}")
+    succeeded(limited(bare, 2, "27"))
+
+
 def test_too_little_memory_is_refused_before_the_first_machine_only(bare: World) -> None:
     error = refused(stack_folder(bare, MEMORY_WANTED="999999999"))
     assert re.fullmatch(
