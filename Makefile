@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-# Parallel targets would work on the same stack.
+# Parallel targets would change the same stack.
 .NOTPARALLEL:
 SOURCES := __main__.py components tests tools
 .PHONY: help up check e2e life chaos preview pr-preview down status repair ssh logs env bench plot docs fmt lock

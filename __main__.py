@@ -1,4 +1,4 @@
-"""The whole flow, one way: config → machines → swarm → delivery → activation → applications → proxy → outputs."""
+"""The flow, in one direction: config → machines → swarm → delivery → activation → applications → proxy → outputs."""
 
 import pulumi
 

@@ -1,1 +1,1 @@
-"""One component a file; each hands its outputs to the next."""
+"""One component per file; each passes its outputs to the next."""

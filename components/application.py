@@ -19,7 +19,7 @@ CONFIGURATION = "/etc/swarm-site/nginx.conf"
 
 
 def configuration(content: ContentSettings, mount: str, elsewhere: Sequence[str], capacity: Capacity) -> str:
-    """The text of an application's nginx.conf; see `ApplicationArgs`."""
+    """Return the nginx.conf of an application; see `ApplicationArgs`."""
     folders = {"mount": mount, "elsewhere": elsewhere, "left_out": LEFT_OUT_PATHS}
     return render(TEMPLATE, content=content, health_path=HEALTH_PATH, capacity=capacity, **folders)
 
@@ -29,14 +29,14 @@ class ApplicationArgs:
     """Inputs of `Application`.
 
     Attributes:
-        settings: its own.
-        content: how the content is sent.
-        nodes: those that may serve it.
-        workers: processes that a node bears.
-        image: what it runs.
-        mount: the content's folder on each node, with the release in `current`.
-        elsewhere: folders below `mount` that may have a file which `current` lacks.
-        cluster: where it runs.
+        settings: settings of the application.
+        content: content settings.
+        nodes: nodes that may serve it.
+        workers: number of nginx processes a node can run.
+        image: container image.
+        mount: content folder on each node, with the release in `current`.
+        elsewhere: folders below `mount` for files missing from `current`.
+        cluster: target cluster.
     """
 
     settings: ApplicationSettings
@@ -52,8 +52,8 @@ class ApplicationArgs:
 class Application(pulumi.ComponentResource):
     """Replicated nginx containers that serve the content on one port of their nodes.
 
-    Creates: the nginx configuration, after nginx has tested it, and the service. Does not: bring image or content to
-    a node, or send visitors to it.
+    Creates the nginx configuration, after nginx has tested it, and the service. Does not deliver image or content to
+    a node, or route visitors to it.
     """
 
     endpoints: pulumi.Output[Sequence[str]]
@@ -76,7 +76,7 @@ class Application(pulumi.ComponentResource):
         docker.Service(
             f"{name}-service",
             **service_inputs(specification(name, args), args.cluster.timeout_factor, config),
-            # A task needs a node that has all it needs.
+            # A task needs a node with everything it uses.
             opts=args.cluster.options(self, args.cluster.active, delete_before_replace=True),
         )
         self.endpoints = pulumi.Output.from_input([f"{node.address}:{args.settings.port}" for node in args.nodes])
@@ -87,7 +87,7 @@ class Application(pulumi.ComponentResource):
 
 
 def specification(name: str, args: ApplicationArgs) -> ServiceSpec:
-    """The application's service."""
+    """Return the application's service."""
     return ServiceSpec(
         name=name,
         image=args.image,
@@ -100,6 +100,6 @@ def specification(name: str, args: ApplicationArgs) -> ServiceSpec:
         health=f"http://127.0.0.1{HEALTH_PATH}",
         memory=args.settings.memory,
         stop_seconds=10,
-        order="stop-first",  # the old task has the node's port until it has ended
+        order="stop-first",  # the old task holds the node's port until it has ended
         hostname="{{.Node.Hostname}}",
     )

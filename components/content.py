@@ -14,20 +14,20 @@ from components.settings import ContentSettings
 
 @dataclass(frozen=True, kw_only=True)
 class ContentArgs:
-    """Inputs of `Content`: which folder, how many earlier releases to keep, and the machines that get it."""
+    """Inputs of `Content`: the folder, the number of earlier releases to keep, and the target machines."""
 
     settings: ContentSettings
     machines: Sequence[Machine]
 
 
 class Content(pulumi.ComponentResource):
-    """A release of a folder on every node; once all have it, all switch to it, and running containers follow.
+    """A release of a folder on every node. Once all nodes have it, all switch to it, and running containers follow.
 
-    Creates: a delivery and a switch a node. A node has content after its delivery: one without any serves it at once.
-    Does not: serve it, or know which server will.
+    Creates one delivery and one switch per node. A node has content after its delivery: a node without any serves it at
+    once. Does not serve the content or know the server that will.
 
-    `elsewhere` has folders below `mount`, in order, where a file may be that `current` lacks: the next release, while
-    nodes switch, and earlier ones.
+    `elsewhere` lists folders below `mount`, in lookup order, for files missing from `current`: the next release, while
+    nodes switch, and earlier releases.
     """
 
     release: pulumi.Output[str]
@@ -62,6 +62,6 @@ class Content(pulumi.ComponentResource):
         )
         self.release = pulumi.Output.from_input(release)
         self.mount = FOLDER_CONTENT
-        # One more than is kept: going back to one of them leaves it in its place.
+        # One more than `keep`: rolling back to a release leaves it in its place.
         self.elsewhere = ["next", *(f"previous/{place}" for place in range(1, keep + 2))]
         self.register_outputs({"release": self.release, "mount": self.mount})

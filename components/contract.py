@@ -1,6 +1,6 @@
-"""Every name that components, templates and tools share: steps, labels, folders of a node, files of the stack's folder.
+"""Names shared by components, templates and tools: steps, labels, node folders and files of the stack folder.
 
-Jinja templates see it as `contract`, shell scripts as `templates/contract.sh`, which `make docs` writes from here.
+Jinja templates use it as `contract`, shell scripts as `templates/contract.sh`, which `make docs` generates from it.
 """
 
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Literal
 
 PACKAGE = "swarm-site"
-"""The project: prefix of type tokens, settings, labels and what a stack creates on this machine."""
+"""The project: prefix of type tokens, settings, labels and everything a stack creates on this machine."""
 PROJECT = Path(__file__).resolve().parent.parent
-"""The project's folder, in which every Command runs."""
+"""The project folder, the working directory of every Command."""
 
 HEALTH_PATH = "/.swarm-site/health"
 """Path that every application answers with 200, whatever its content."""
 
 
 class Step(StrEnum):
-    """What a Command does, in the order of the flow. Every Command carries its own as the variable STEP."""
+    """The purpose of a Command, in the order of the flow. Every Command carries its step as the variable STEP."""
 
     STACK_FOLDER = "stack-folder"
     BOX = "box"
@@ -39,44 +39,44 @@ class Step(StrEnum):
 # --- labels -----------------------------------------------------------------------------------------------------------
 
 LABEL_STACK = "swarm-site.stack"
-"""On this machine's containers and networks: the stack that created them."""
+"""On containers and networks of this machine: the stack that created them."""
 LABEL_NODE = "swarm-site.node"
-"""On a container that is a machine: the node's name."""
+"""On a container that acts as a machine: the node name."""
 LABEL_SERVICE = "swarm-site"
-"""On swarm services and configs: the service's name."""
+"""On swarm services and configs: the service name."""
 LABEL_PART = "swarm-site.part"
-"""On a task's container: the service's name."""
+"""On a task's container: the service name."""
 LABEL_PROXY = "swarm-site.proxy"
-"""On a swarm node, set by its activation: `true` asks for a proxy."""
+"""On a swarm node, set by its activation: `true` requests a proxy."""
 LABEL_DRAINED = "swarm-site.drained"
-"""On a swarm node: why it was drained; empty once it is active again."""
+"""On a swarm node: the reason for the drain; empty once the node is active again."""
 
-# --- folders of a node ------------------------------------------------------------------------------------------------
+# --- node folders -----------------------------------------------------------------------------------------------------
 
 FOLDER_SITE = "/srv/swarm-site"
 FOLDER_CONTENT = f"{FOLDER_SITE}/content"
-"""Holds `releases/` and the links `current`, `next`, `previous/1` …; mounted whole, so that containers follow them."""
+"""Holds `releases/` and the links `current`, `next`, `previous/1` …; mounted whole: containers follow the links."""
 FOLDER_PROXY = f"{FOLDER_SITE}/proxy"
-"""The same for the proxy's configuration."""
+"""The same for the proxy configuration."""
 FOLDER_HOST = f"{FOLDER_SITE}/host"
-"""On an adopted host: the record of its adoption, which is there from before the first change until after the last.
+"""On an adopted host: the record of its adoption, present from before the first change until after the last.
 
-It holds `owner`, `whose` (the owner for people), `changes` (a line each: KIND NAME) and `release`, which undoes them.
+It holds `owner`, `whose` (the owner, human-readable), `changes` (lines of KIND NAME) and `release`, which undoes them.
 """
 FOLDER_DRAFT = f"{FOLDER_SITE}/draft"
-"""On a host: a record that is being written or removed. Nothing on the host depends on it."""
+"""On a host: a record being written or removed. Nothing on the host depends on it."""
 
-# --- the stack's folder on this machine -------------------------------------------------------------------------------
+# --- stack folder on this machine -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class StackFile:
-    """A file or folder of the stack's folder.
+    """A file or folder of the stack folder.
 
     Attributes:
-        path: below the stack's folder.
+        path: path relative to the stack folder.
         kind: `derived` from the settings, `local` to this machine, or a `mark` whose presence is the message.
-        meaning: for the table in docs/stack-folder.md.
+        meaning: text for the table in docs/stack-folder.md.
     """
 
     path: str
@@ -86,7 +86,7 @@ class StackFile:
 
 @dataclass(frozen=True)
 class MachineFile(StackFile):
-    """A file of one machine's folder, `machines/NAME/` in the stack's; `path` is below that."""
+    """A file of a machine's folder, `machines/NAME/` in the stack folder; `path` is relative to it."""
 
 
 PROVIDER_FILE = StackFile("provider", "derived", "provider of the stack's machines")
@@ -117,17 +117,17 @@ MACHINE_LOG = MachineFile("log", "local", "what Vagrant, or the adoption, printe
 
 
 def stack_folder(stack: str) -> str:
-    """The folder of a stack, relative to the project's: `.work` is a link that set-up makes."""
+    """Return the folder of a stack, relative to the project: `.work` is a link that set-up creates."""
     return f".work/{stack}"
 
 
 def stack_files() -> dict[str, StackFile]:
-    """Every file of the stack's folder by its name here, in the order of this module."""
+    """Return every file of the stack folder by its name in this module, in definition order."""
     return {name: value for name, value in globals().items() if isinstance(value, StackFile)}
 
 
 def shell_names() -> dict[str, str]:
-    """Every shared name as the shell has it: labels and node folders as they are, stack files below `$WORK`."""
+    """Return every shared name for the shell: labels and node folders unchanged, stack files below `$WORK`."""
     names = {name: value for name, value in globals().items() if name.startswith(("LABEL_", "FOLDER_"))}
     names = {name: value for name, value in names.items() if isinstance(value, str)}
     for name, file in stack_files().items():
@@ -136,7 +136,7 @@ def shell_names() -> dict[str, str]:
 
 
 def shell_text() -> str:
-    """The text of `templates/contract.sh`."""
+    """Return the text of `templates/contract.sh`."""
     lines = ["# shellcheck shell=bash disable=SC2034", "# Written by `make docs` from components/contract.py.", ""]
     lines += [f'{name}="{value}"' for name, value in sorted(shell_names().items())]
     return "\n".join(lines) + "\n"

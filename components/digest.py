@@ -1,4 +1,4 @@
-"""Identities of things by their content."""
+"""Content hashes that serve as identities."""
 
 import hashlib
 import os
@@ -8,14 +8,14 @@ CHUNK_BYTES = 1024 * 1024
 
 
 def text_hash(text: str) -> str:
-    """SHA-256 (hex) of a text's UTF-8 bytes."""
+    """Return the SHA-256 (hex) of a text's UTF-8 bytes."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def folder_hash(folder: Path) -> str:
-    """SHA-256 (hex) of a folder's file names and bytes, as `templates/content/hash.sh` computes it.
+    """Return the SHA-256 (hex) of a folder's file names and bytes, as `templates/content/hash.sh` computes it.
 
-    It is the hash of the lines `<sha256 of the file>  ./<path>` in byte order of paths; modes and times don't count.
+    It hashes the lines `<sha256 of the file>  ./<path>` in byte order of paths; modes and times don't count.
     """
     files = sorted(
         (path for path in folder.rglob("*") if path.is_file()), key=lambda p: os.fsencode(p.relative_to(folder))

@@ -1,4 +1,4 @@
-"""A container image by its content, delivered to every node; no node ever pulls."""
+"""A container image, identified by its content and delivered to every node; nodes never pull."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from components.rendering import TEMPLATES
 from components.scripts import Machine, on_each, tool
 
 REPOSITORY = "localhost:1/site"
-"""Unreachable on purpose: swarm asks an image's registry before it starts a task. With port 80 that was our proxy,
-which then marked every endpoint down."""
+"""Deliberately unreachable: swarm contacts an image's registry before it starts a task. Port 80 would reach our own
+proxy, which would then mark every endpoint down."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRef:
-    """An image for services: its `reference`, and the step after which this machine has it."""
+    """An image for services: its `reference`, and the resource after which this machine has it."""
 
     reference: str
     provided: pulumi.Resource
@@ -26,9 +26,9 @@ class ImageRef:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageArgs:
-    """Inputs of `Image`: without a `source` (a reference) the recipe of the image's name is built.
+    """Inputs of `Image`. Without a `source` (an image reference), the recipe with the image's name is built.
 
-    `checked` is the step that has checked this machine.
+    `checked` is the resource that has checked this machine.
     """
 
     checked: pulumi.Resource
@@ -48,17 +48,17 @@ def provide(
     keep_archive: bool = False,
     opts: pulumi.ResourceOptions,
 ) -> command.local.Command:
-    """The Command after which this machine has an image: found, or built from its recipe.
+    """Return the Command that provides an image on this machine: found, or built from its recipe.
 
     Args:
-        name: the resource's name.
-        step: what it is for.
-        image: its full reference; the tag stands for the content.
-        recipe: folder with a Dockerfile and the packages of its base; None to build nothing.
-        source: an image to use instead of building one.
-        mirror: of Docker Hub, as host, host:port or host:port/path.
-        keep_archive: leave an archive of it in the cache.
-        opts: parent, dependencies.
+        name: resource name.
+        step: purpose of the Command.
+        image: full reference; the tag identifies the content.
+        recipe: folder with a Dockerfile and the packages of its base; None builds nothing.
+        source: existing image to use instead of building one.
+        mirror: mirror of Docker Hub, as host, host:port or host:port/path.
+        keep_archive: whether to leave an archive of the image in the cache.
+        opts: parent and dependencies.
     """
     return tool(
         name,
@@ -84,9 +84,9 @@ def provide(
 
 
 class Image(pulumi.ComponentResource):
-    """One image, built or found once on this machine, and loaded on all nodes side by side where it is missing.
+    """One image, built or found once on this machine and loaded in parallel on all nodes that lack it.
 
-    Creates: one Command here, one a node. Does not: start a service of it.
+    Creates one Command on this machine and one per node. Does not start a service.
     """
 
     ref: ImageRef

@@ -1,4 +1,4 @@
-"""The machine set: the box, one machine a resource, and the stack's folder on this machine."""
+"""The machines: the box, one resource per machine, and the stack folder on this machine."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,29 +14,29 @@ from components.scripts import Machine, script
 from components.settings import HostSettings, Node, Settings
 
 ADOPTED = "ssh"
-"""The provider of machines that exist: they are adopted, not created."""
+"""The provider of existing machines, which are adopted instead of created."""
 NODE_RECIPE = TEMPLATES / "images" / "node"
 MACHINE_RECIPE = TEMPLATES / "images" / "machine"
-"""What a node needs beside `NODE_RECIPE` where it is a virtual machine."""
+"""Additions to `NODE_RECIPE` for virtual machines."""
 SENT_TO_HOSTS = ("hosts/adopt.sh", "hosts/release.sh", "images/node/files/etc/docker/daemon.json")
-"""What an adoption puts on a host; a changed one runs the adoption again."""
+"""Files an adoption copies to a host; a change reruns the adoption."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """What machines are created from: the Command that provides it, and its name; another name is another machine."""
+    """The source of created machines: the Command that provides it, and its name; a new name replaces the machines."""
 
     resource: command.local.Command
     name: str
 
 
 class Machines(pulumi.ComponentResource):
-    """A set of machines, created by Vagrant or adopted as they are, each with a folder of its own on this machine.
+    """A set of machines, created by Vagrant or adopted as they are, each with its own folder on this machine.
 
-    Creates: the stack's folder (key pair, node list and ssh configuration; its delete sweeps leftovers), the box of
-    machines that are created, one machine a node. Does not: join anything on them.
+    Creates the stack folder (key pair, node list, ssh configuration; its delete sweeps leftovers), the box of created
+    machines, and one machine per node. Does not join them to anything.
 
-    Args: `settings` of the stack; its nodes decide how many resources exist.
+    Args: `settings` of the stack; its nodes determine the number of resources.
     """
 
     folder: command.local.Command
@@ -114,7 +114,7 @@ class Machines(pulumi.ComponentResource):
             environment={**_common(settings), **environment},
             triggers=[identity],
             node=node.name,
-            # Virtual machines that are emulated, and created one after another, take their time.
+            # Emulated virtual machines, created one after another, are slow.
             minutes=15 if settings.machines.provider in ("docker", ADOPTED) else 90,
             # A machine needs the stack's key and its box, and both must outlive it.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[self.folder, *([box.resource] if box else [])]),
@@ -126,7 +126,7 @@ def _common(settings: Settings) -> Mapping[str, str]:
 
 
 def _ssh_to_machines(settings: Settings) -> Mapping[str, str]:
-    """The network of machines that are created, their memory in MB, and how a manager is found."""
+    """Return the network of created machines, their memory in MB, and the ssh configuration that finds a manager."""
     return {
         **_network(settings),
         "MEMORY_WANTED": str(sum(node.memory for node in settings.nodes)),
@@ -137,7 +137,7 @@ def _ssh_to_machines(settings: Settings) -> Mapping[str, str]:
 
 
 def _network(settings: Settings) -> Mapping[str, str]:
-    """What a provider's scripts need of the network, in which this machine is the GATEWAY."""
+    """Return the network inputs of a provider's scripts; this machine is the GATEWAY."""
     network = settings.network
     values = {"NETWORK": str(network)}
     if settings.machines.provider == "libvirt":
@@ -148,13 +148,13 @@ def _network(settings: Settings) -> Mapping[str, str]:
 
 
 def _ssh_to_hosts(settings: Settings) -> Mapping[str, str]:
-    """How a host that manages the swarm is found."""
+    """Return the ssh configuration that finds a host that is a manager."""
     config = render("swarm/hosts_ssh_config", work=stack_folder(settings.stack), nodes=settings.nodes)
     return {"SSH_CONFIG": config}
 
 
 def _creation(node: Node, settings: Settings, box: Box | None) -> tuple[Mapping[str, str], str]:
-    """What Vagrant creates a machine from, and what makes it another machine."""
+    """Return the Vagrant inputs of a machine, and its identity: a new one replaces the machine."""
     vagrantfile = render(
         "machines/Vagrantfile",
         provider=settings.machines.provider,
@@ -173,7 +173,7 @@ def _creation(node: Node, settings: Settings, box: Box | None) -> tuple[Mapping[
 
 
 def _adoption(node: Node, host: HostSettings, settings: Settings) -> tuple[Mapping[str, str], str]:
-    """How a host is reached, and what makes it another host."""
+    """Return the connection inputs of a host, and its identity: a new one means another host."""
     environment = {
         "HOST": f"{host.address} {host.user} {host.port} {host.jump or ''}".rstrip(),
         "PORTS": " ".join(map(str, settings.ports)),

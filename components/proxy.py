@@ -1,4 +1,4 @@
-"""The proxies: their configuration, tested and reloaded in place, and the service on every chosen node's port 80."""
+"""The proxies: nginx configuration, tested and reloaded in place, and the service on port 80 of every proxy node."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ STATE_PATH = "/.swarm-site/configuration"
 
 
 def configuration(settings: ProxySettings, routes: Sequence[Route], workers: int = 1) -> tuple[str, str]:
-    """The text of a proxy's nginx.conf and its state: the hash that the running nginx answers with.
+    """Return the nginx.conf of a proxy and its state: the hash with which the running nginx answers.
 
-    The first route without host names is the default one; others without are not for visitors.
+    The first route without host names is the default; further routes without host names get no visitors.
 
     Args:
-        settings: the proxies'.
-        routes: to the applications.
-        workers: processes that a node bears.
+        settings: proxy settings.
+        routes: routes to the applications.
+        workers: number of nginx processes the node can run.
     """
     default = next((route for route in routes if not route.hosts), None)
     named = [route for route in routes if route.hosts]
@@ -44,7 +44,7 @@ def configuration(settings: ProxySettings, routes: Sequence[Route], workers: int
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyBootstrapArgs:
-    """Inputs of `ProxyBootstrap`. `machines` are those that will run a proxy, with so many `workers` each."""
+    """Inputs of `ProxyBootstrap`. `machines` are the future proxy nodes; `workers` is the limit per machine."""
 
     settings: ProxySettings
     workers: int
@@ -52,9 +52,9 @@ class ProxyBootstrapArgs:
 
 
 class ProxyBootstrap(pulumi.ComponentResource):
-    """What a proxy's node begins with: the configuration its peers serve, or a plain 502 page.
+    """Initial content of a proxy node: the configuration its peers serve, or a plain 502 page.
 
-    Creates: one Command a node. Does not: know any route.
+    Creates one Command per node. Knows no routes.
     """
 
     delivered: Mapping[str, command.local.Command]
@@ -76,7 +76,7 @@ class ProxyBootstrap(pulumi.ComponentResource):
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyArgs:
-    """Inputs of `Proxy`. `machines` run a proxy with so many `workers`; `routes` become its upstreams."""
+    """Inputs of `Proxy`. `machines` run a proxy each, with up to `workers` processes; `routes` become its upstreams."""
 
     settings: ProxySettings
     workers: int
@@ -87,10 +87,10 @@ class ProxyArgs:
 
 
 class Proxy(pulumi.ComponentResource):
-    """nginx on the host network of every chosen node, which passes visitors on to the applications.
+    """nginx on the host network of every proxy node, forwarding visitors to the applications.
 
-    Creates: the configuration on each node (a candidate, tested, made live by rename and reload), the global service,
-    and the wait for its tasks. Does not: decide which endpoint answers; nginx does, request by request.
+    Creates the configuration on each node (candidate, test, rename, reload), the global service and the wait for its
+    tasks. Does not decide which endpoint answers; nginx does, per request.
     """
 
     url: pulumi.Output[str]
@@ -106,9 +106,9 @@ class Proxy(pulumi.ComponentResource):
             **inputs,
             opts=args.cluster.options(
                 self,
-                configured,  # a proxy starts with the configuration that is wanted
+                configured,  # proxies start with the current configuration
                 delete_before_replace=True,
-                # A refresh reads the host network's id where the name was given, and that would replace the service.
+                # A refresh reads the host network's id where we set its name; that would replace the service.
                 ignore_changes=["taskSpec.networksAdvanceds"],
             ),
         )
@@ -157,7 +157,7 @@ class Proxy(pulumi.ComponentResource):
 
 
 def specification(name: str, args: ProxyArgs) -> ServiceSpec:
-    """The proxies' service: one task on each node that is labelled for it."""
+    """Return the proxy service: one task on each node with the proxy label."""
     return ServiceSpec(
         name=name,
         image=args.image,

@@ -1,6 +1,6 @@
-"""What of a content folder makes a release: its files and their hashes, what stays here, what must never leave.
+"""The release of a content folder: its files and hashes, files left out, and files that must never be published.
 
-usage: python -m components.release FOLDER   prints the paths of its files, each ended by a zero byte
+usage: python -m components.release FOLDER   prints the paths of its files, NUL-terminated
 """
 
 import hashlib
@@ -16,23 +16,23 @@ from pathlib import Path
 from components.digest import CHUNK_BYTES, text_hash
 
 LEFT_OUT = (".*", "*~", "#*#", "~$*", "*.bak", "*.orig", "*.rej", "*.swp", "*.swo", "thumbs.db", "desktop.ini")
-"""Names of files and folders that are no part of a release, in lower case: hidden ones, and what editors leave."""
+"""Lower-case patterns of file and folder names excluded from a release: hidden names and editors' leftovers."""
 PUBLIC = ".well-known"
-"""The hidden folder that a site may have in its root (RFC 8615)."""
+"""The hidden folder a site may have in its root (RFC 8615)."""
 _PATTERNS = "|".join(re.escape(name).replace(r"\*", "[^/]*") for name in LEFT_OUT)
 LEFT_OUT_PATHS = rf"^(/{re.escape(PUBLIC)}(?=/|$))?+.*/({_PATTERNS})(/|$)"
-"""The same as a regular expression for paths that begin with a slash, case ignored."""
+"""The same as a regular expression for paths with a leading slash, ignoring case."""
 NAMES_SHOWN = 5
 KEY_NAMES = ("*.ppk", "*.p12", "*.pfx", "*.jks", "*.keystore")
-"""Names of files that hold a private key whatever their bytes, in lower case."""
+"""Lower-case name patterns of files that hold a private key, whatever their bytes."""
 KEY = re.compile(
     rb"^-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----[ \t]*\r?\n(?:[\w-]+: [^\n]*\n)*\r?\n?[A-Za-z0-9+/=]{16}",
     re.MULTILINE,
 )
-"""A private key as OpenSSL, OpenSSH and GnuPG write it; a page that only mentions the first line is none."""
+"""A private key as OpenSSL, OpenSSH and GnuPG write it; a page that only quotes the first line does not match."""
 KEY_WORD, PUTTY = b"PRIVATE KEY", b"PuTTY-User-Key-File-"
 KEY_BYTES = 4096
-"""A key's beginning, up to what makes it one, is shorter; so much of each chunk is looked at with the next one."""
+"""Upper bound of the identifying part of a key; each chunk is searched with this many bytes of the one before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +40,10 @@ class Listing:
     """A content folder. Paths are relative to it, in byte order.
 
     Attributes:
-        files: regular files that a release consists of.
-        others: what is neither a folder nor a regular file.
-        folders: the other folders.
-        left_out: files and folders that stay here, only the topmost; folders end with a slash.
+        files: regular files of the release.
+        others: entries that are neither folders nor regular files.
+        folders: folders that are not left out.
+        left_out: files and folders not published, topmost only; folders end with a slash.
     """
 
     files: Sequence[str]
@@ -53,7 +53,7 @@ class Listing:
 
     @property
     def notice(self) -> str:
-        """What stays here, in a line; empty if nothing does."""
+        """One line that lists the files left out; empty if there are none."""
         if not self.left_out:
             return ""
         names = ", ".join(self.left_out[:NAMES_SHOWN])
@@ -63,14 +63,14 @@ class Listing:
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What the bytes of a file say: their SHA-256 (hex), and whether they hold a private key."""
+    """Facts derived from a file's bytes: SHA-256 (hex), and whether they hold a private key."""
 
     hash: str
     is_key: bool
 
 
 def listing(folder: Path) -> Listing:
-    """What a content folder holds. Folders that are left out are not entered."""
+    """Return the entries of a content folder. Folders that are left out are not entered."""
     found: dict[str, list[str]] = {"file": [], "other": [], "folder": [], "left out": []}
     for kind, path in _walk(folder, ""):
         found[kind].append(path)
@@ -79,7 +79,7 @@ def listing(folder: Path) -> Listing:
 
 
 def _walk(folder: Path, path: str) -> Iterator[tuple[str, str]]:
-    """Kind and path of everything below a folder."""
+    """Yield kind and path of everything below a folder."""
     try:
         entries = list(os.scandir(folder / path))
     except PermissionError:
@@ -96,23 +96,23 @@ def _walk(folder: Path, path: str) -> Iterator[tuple[str, str]]:
 
 
 def is_left_out(path: str) -> bool:
-    """Whether a file or folder, by the last part of its path, is no part of a release."""
+    """Return whether the last part of a path excludes the file or folder from a release."""
     name = path.rpartition("/")[2].lower()
     return path != PUBLIC and any(fnmatchcase(name, pattern) for pattern in LEFT_OUT)
 
 
 def release_hash(folder: Path) -> str:
-    """A release's name: SHA-256 (hex) of names and bytes of its files, as `templates/content/hash.sh` computes it."""
+    """Return a release's name: SHA-256 (hex) of file names and bytes, as `templates/content/hash.sh` computes it."""
     return text_hash("".join(f"{facts(folder / path).hash}  ./{path}\n" for path in listing(folder).files))
 
 
 def is_private_key(path: Path) -> bool:
-    """Whether a file holds a private key, by its name or its bytes."""
+    """Return whether a file holds a private key, by its name or its bytes."""
     return any(fnmatchcase(path.name.lower(), pattern) for pattern in KEY_NAMES) or facts(path).is_key
 
 
 def facts(path: Path) -> FileFacts:
-    """What the bytes of a file say; the file is read once, unless it changes."""
+    """Return the facts of a file; it is read once, unless it changes."""
     found = path.stat()
     return _facts(path, (found.st_size, found.st_mtime_ns, found.st_ino))
 
@@ -129,7 +129,7 @@ def _facts(path: Path, _: tuple[int, int, int]) -> FileFacts:
 
 
 def _has_key(text: bytes) -> bool:
-    """Whether there is a key; most bytes are only searched for a word, which is fast."""
+    """Return whether the text contains a key. Most bytes are only searched for a literal, which is fast."""
     return text.startswith(PUTTY) or (KEY_WORD in text and KEY.search(text) is not None)
 
 

@@ -1,4 +1,4 @@
-"""Turns the files of `templates/` into text. Pure: the same arguments give the same text."""
+"""Renders the files of `templates/`. Pure: the same arguments return the same text."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from components import contract
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 
 # Nothing here is HTML; the settings refuse hostile values.
-# Jinja's own marks collide with the shell's `${#name}` and `${name%%text}` and with Docker's `{{.Name}}`.
+# Jinja's default delimiters collide with the shell's `${#name}` and `${name%%text}` and with Docker's `{{.Name}}`.
 _environment = Environment(
     variable_start_string="@{",
     variable_end_string="}@",
@@ -31,11 +31,11 @@ def render(template: str, **values: object) -> str:
     """Render one file of `templates/`.
 
     Args:
-        template: the file's path below `templates/`.
-        values: what the template names; a name without a value is an error.
+        template: path relative to `templates/`.
+        values: values of the template's names; a missing one is an error.
 
     Raises:
-        jinja2.UndefinedError: the template names a value that was not given.
-        jinja2.TemplateNotFound: there is no such file.
+        jinja2.UndefinedError: the template uses a name without a value.
+        jinja2.TemplateNotFound: the file does not exist.
     """
     return _environment.get_template(template).render(**values)

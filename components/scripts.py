@@ -1,4 +1,4 @@
-"""The one place that builds a Command: a script of `templates/`, run by bash on this machine."""
+"""The only module that builds Commands: scripts of `templates/`, run by bash on this machine."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,29 +14,29 @@ from components.rendering import TEMPLATES
 from components.settings import Node
 
 SOURCED = re.compile(r'^\. "?templates/([^"\n]+)"?$', re.MULTILINE)
-"""A line by which a script sources another file of `templates/`."""
+"""Line with which a script sources another file of `templates/`."""
 IDLE_LINE = re.compile(r"^[ \t]*(#.*)?\n", re.MULTILINE)
-"""A line without a command. Tests prove of every script that the shell reads the same without them."""
+"""Line without a command. Tests prove that the shell reads every script the same without them."""
 
 Environment = Mapping[str, pulumi.Input[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """One machine that Docker answers on. A resource that depends on `resource` starts when it is up."""
+    """A machine with a running Docker. A resource that depends on `resource` starts once the machine is up."""
 
     node: Node
     resource: command.local.Command
 
 
 def bundle(script: str, provider: str = "") -> str:
-    """The text of a script as it runs, alone: see `in_place`.
+    """Return the self-contained text of a script; see `in_place`.
 
-    It has no comments, no empty lines and no shared name that it does not use: the state holds it several times a node.
+    Comments, empty lines and unused shared names are dropped: the state holds the text several times per node.
 
     Args:
-        script: path below `templates/`.
-        provider: what `$PROVIDER` stands for in the paths of sourced files.
+        script: path relative to `templates/`.
+        provider: value of `$PROVIDER` in the paths of sourced files.
     """
     text = IDLE_LINE.sub("", in_place(script, provider))
     unused = [name for name in shell_names() if len(re.findall(rf"\b{name}\b", text)) == 1]
@@ -44,10 +44,10 @@ def bundle(script: str, provider: str = "") -> str:
 
 
 def in_place(script: str, provider: str = "") -> str:
-    """The text of a script with every file that it sources in its place, each once.
+    """Return the text of a script with every sourced file inlined once.
 
     Raises:
-        FileNotFoundError: there is no such script, or it sources a file that does not exist.
+        FileNotFoundError: the script or a file it sources does not exist.
     """
     seen: set[str] = set()
 
@@ -74,23 +74,23 @@ def script(
     node: str = "",
     opts: pulumi.ResourceOptions,
 ) -> command.local.Command:
-    """A Command whose scripts are files of `templates/`.
+    """Return a Command that runs scripts of `templates/`.
 
-    The create runs from the tree; the hash of its text, and of what it sends, is an input that runs it again. The
-    delete travels as text: the tree may be of another version by then. `exec` keeps the shell's parent: `$PPID` is the
-    plugin, the same for every Command of a run.
+    The create runs from the tree; an input with the hash of its text and of the files it sends reruns it. The delete is
+    stored as text: the tree may have another version by then. `exec` keeps the shell's parent: `$PPID` is the plugin,
+    the same for every Command of a run.
 
     Args:
-        name: the resource's name.
-        step: what it does; tools choose Commands by it.
-        create: the script that creates it, and runs again when any input changes.
-        delete: the script that removes it; without one, there is nothing to remove.
+        name: resource name.
+        step: purpose of the Command; tools select Commands by it.
+        create: script that creates the resource, and reruns when any input changes.
+        delete: script that removes the resource; None if there is nothing to remove.
         sent: other files below `templates/` that the create reads and sends to a host.
-        environment: the scripts' inputs beside WORK, STEP and NODE. A changed value runs `create` again.
-        triggers: identities; when one changes, the delete runs first, then the create.
-        minutes: how long each script may take.
-        node: the node that the scripts work on, if any.
-        opts: parent, dependencies.
+        environment: inputs of the scripts besides WORK, STEP and NODE. A changed value reruns `create`.
+        triggers: identities; a change runs the delete, then the create.
+        minutes: timeout per script, in minutes.
+        node: node the scripts work on, if any.
+        opts: parent and dependencies.
     """
     provider = environment.get("PROVIDER", "")
     assert isinstance(provider, str), "PROVIDER decides which file a script sources"
@@ -118,16 +118,16 @@ def tool(
     minutes: int,
     opts: pulumi.ResourceOptions,
 ) -> command.local.Command:
-    """A Command that runs a Python tool of the project on this machine.
+    """Return a Command that runs a Python tool of the project on this machine.
 
     Args:
-        name: the resource's name.
+        name: resource name.
         step: see `script`.
-        module: the tool, such as `tools.images`.
-        files: what it consists of: when one changes, it runs again.
-        environment: its inputs beside WORK, STEP and NODE.
-        minutes: how long it may take.
-        opts: parent, dependencies.
+        module: module of the tool, such as `tools.images`.
+        files: source files of the tool; a change reruns it.
+        environment: inputs of the tool besides WORK, STEP and NODE.
+        minutes: timeout, in minutes.
+        opts: parent and dependencies.
     """
     own = {"WORK": stack_folder(pulumi.get_stack()), "STEP": step.value, "NODE": ""}
     text = "".join(file.read_text() for file in files)
@@ -152,18 +152,18 @@ def on_each(
     parent: pulumi.Resource,
     after: Callable[[Node], Sequence[pulumi.Resource]] | None = None,
 ) -> dict[str, command.local.Command]:
-    """One Command a machine, by node name; each is replaced with its machine.
+    """Return one Command per machine, by node name; each is replaced with its machine.
 
     Args:
-        name: first part of the resources' names; the node's name follows.
-        machines: those it runs on.
+        name: prefix of the resource names; the node name follows.
+        machines: target machines.
         step: see `script`.
         create: see `script`.
         delete: see `script`.
-        environment: the same for all, or a node's own.
+        environment: inputs common to all nodes, or a function of the node.
         minutes: see `script`.
-        parent: the component.
-        after: what must exist before the Command of a node starts.
+        parent: parent component.
+        after: resources that must exist before a node's Command starts.
     """
     return {
         machine.node.name: script(
@@ -182,7 +182,7 @@ def on_each(
 
 
 def bounded(minutes: int, opts: pulumi.ResourceOptions) -> pulumi.ResourceOptions:
-    """Options with a time limit for each script; on a replacement the delete runs before the create."""
+    """Return options with a timeout per script; a replacement runs the delete before the create."""
     limit = f"{minutes}m"
     own = pulumi.ResourceOptions(
         delete_before_replace=True,

@@ -1,4 +1,4 @@
-"""A service as a value, and the swarm service that it becomes: nginx, read-only, health checked, updated in turn."""
+"""A service as a value, and its swarm service: nginx, read-only, health checked, updated task by task."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,20 +32,20 @@ ROLLBACK: docker.ServiceRollbackConfigArgsDict = {
     "failure_action": "pause",
 }
 MB_PER_WORKER = 16
-"""At least: 2 MB for itself, the same for those of earlier configurations that still answer, and buffers."""
+"""Minimum: 2 MB for the worker, 2 MB for those of earlier configurations still answering, and buffers."""
 MOST_CONNECTIONS = 16384
-"""Of a worker: each takes 0.4 kB even while nobody uses it."""
+"""Per worker: each connection takes 0.4 kB even while unused."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
-    """How much nginx does at once within a memory limit, so that no visitor's behaviour exceeds it.
+    """nginx limits that fit a memory limit, so that no visitor's behaviour exceeds it.
 
     Attributes:
-        workers: processes, at most.
-        connections: open in each worker: 16 KB of headers each, at worst.
-        requests: answered by all workers, with 50 KB of buffers each.
-        compressions: responses compressed by all workers, with 0.4 MB each.
+        workers: maximum number of processes.
+        connections: open connections per worker: 16 KB of headers each, at worst.
+        requests: concurrent requests of all workers, with 50 KB of buffers each.
+        compressions: concurrently compressed responses of all workers, with 0.4 MB each.
     """
 
     workers: int
@@ -55,11 +55,11 @@ class Capacity:
 
 
 def capacity(memory: int, workers: int) -> Capacity:
-    """What fits into a memory limit.
+    """Return the capacity that fits a memory limit.
 
     Args:
-        memory: limit in MB.
-        workers: processes that the machine bears.
+        memory: memory limit, in MB.
+        workers: number of processes the machine can run.
     """
     fitting = max(1, min(workers, memory // MB_PER_WORKER))
     return Capacity(
@@ -72,10 +72,10 @@ def capacity(memory: int, workers: int) -> Capacity:
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """What the proxies pass to an application: visitors of these host names, or all others if it has none.
+    """Requests the proxies forward to an application: those for its host names, or all others if it has none.
 
     Attributes:
-        name: the application's.
+        name: name of the application.
         hosts: host names; empty for the default route.
         endpoints: address:port of every node that may serve.
     """
@@ -90,19 +90,19 @@ class ServiceSpec:
     """A service as a value.
 
     Attributes:
-        name: the service's name in the swarm.
-        image: what it runs: nginx, a shell, and wget or curl.
-        configuration: path of nginx's configuration in the container.
-        mount: folder of the node that the container sees at the same path, read-only.
-        replicas: number of tasks; None for one on each node that is labelled as a proxy's.
-        workers: processes of nginx, at most; fewer where the node has fewer processors.
-        listen: port that nginx listens on in the container.
-        port: published on the node for that one; None where the container has the node's own network.
+        name: name of the swarm service.
+        image: image with nginx, a shell, and wget or curl.
+        configuration: path of the nginx configuration in the container.
+        mount: node folder, mounted read-only at the same path in the container.
+        replicas: number of tasks; None for one on each node with the proxy label.
+        workers: maximum number of nginx processes; fewer on a node with fewer processors.
+        listen: port nginx listens on in the container.
+        port: port published on the node for `listen`; None if the container uses the host network.
         health: URL in the container that answers with 200 while nginx is healthy.
-        memory: limit of a task in MB.
-        stop_seconds: how long a task that is stopped may go on answering.
-        order: whether a new task starts before the old one stops, or after it.
-        hostname: of the container; None for Docker's choice.
+        memory: memory limit per task, in MB.
+        stop_seconds: grace period of a stopped task for open requests, in seconds.
+        order: whether a new task starts before or after the old one stops.
+        hostname: hostname of the container; None for Docker's default.
     """
 
     name: str
@@ -123,12 +123,12 @@ class ServiceSpec:
 def service_inputs(
     spec: ServiceSpec, timeout_factor: int, config: docker.ServiceConfig | None = None
 ) -> dict[str, Any]:
-    """The inputs of a service; without a `config` all of them are known before it exists.
+    """Return the inputs of a service; without a `config`, all of them are known before the service exists.
 
     Args:
-        spec: the service.
-        timeout_factor: multiplies what a health check and the service as a whole may take.
-        config: swarm config that holds nginx's configuration, if the node's folder does not.
+        spec: service specification.
+        timeout_factor: multiplier of the health check timeouts and the service timeout.
+        config: swarm config with the nginx configuration, unless the node folder holds it.
     """
     return {
         "name": spec.name,
@@ -149,7 +149,7 @@ def _replicated(spec: ServiceSpec, timeout_factor: int) -> dict[str, Any]:
 
 
 def _task_spec(spec: ServiceSpec, timeout_factor: int, config: docker.ServiceConfig | None) -> dict[str, Any]:
-    """A task, started again whenever it ends."""
+    """Return the task, restarted whenever it ends."""
     on_proxies = {
         "placement": {"constraints": [f"node.labels.{LABEL_PROXY}==true"]},
         "networks_advanceds": [{"id": "host"}],
@@ -202,14 +202,14 @@ def test_configuration(
     template: str,
     parent: pulumi.Resource,
 ) -> command.local.Command:
-    """The test of a configuration by nginx itself, on this machine: what depends on it never gets a bad one.
+    """Return the Command that lets nginx test a configuration on this machine; dependents never get a bad one.
 
     Args:
-        name: the resource's name.
-        image: the image that will run it.
-        configuration: the text.
-        template: the file it was rendered from, for the message of a failure.
-        parent: the component.
+        name: resource name.
+        image: image that will run the configuration.
+        configuration: text of the configuration.
+        template: source template, for the error message.
+        parent: parent component.
     """
     return script(
         name,

@@ -15,13 +15,13 @@ MANAGER_ENDPOINT = "ssh://swarm-manager"
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """What a service needs of the swarm.
+    """The swarm as services need it.
 
     Attributes:
-        provider: reaches a manager.
-        resource: outlives every single node; services go with it.
-        active: the activation of each node, after which it takes tasks.
-        timeout_factor: how many times as long as on a container a health check may take.
+        provider: Docker provider connected to a manager.
+        resource: cluster resource, which outlives every single node; services are removed with it.
+        active: activations of the nodes, after which they take tasks.
+        timeout_factor: multiplier of health check timeouts, relative to a container.
     """
 
     provider: docker.Provider
@@ -37,7 +37,7 @@ class Cluster:
         delete_before_replace: bool | None = None,
         ignore_changes: Sequence[str] = (),
     ) -> pulumi.ResourceOptions:
-        """Options of what managers keep, a service or a config: created after `after`, removed with the cluster."""
+        """Return options for a service or config: created after `after`, removed with the cluster."""
         return pulumi.ResourceOptions(
             parent=parent,
             provider=self.provider,
@@ -49,10 +49,10 @@ class Cluster:
 
 
 class Swarm(pulumi.ComponentResource):
-    """A Docker Swarm over the machines, all of them drained until their activation.
+    """A Docker Swarm of the machines, all drained until their activation.
 
-    Creates: one membership a node, whose delete is the leave in turn; the cluster, a resource without inputs that
-    outlives every single node; the docker provider. Does not: let a node take tasks (`Activation` does).
+    Creates one membership per node, whose delete leaves the swarm, one node at a time; the cluster, a resource without
+    inputs that outlives every single node; and the docker provider. Does not let nodes take tasks (`Activation` does).
     """
 
     members: Mapping[str, command.local.Command]
@@ -79,14 +79,14 @@ class Swarm(pulumi.ComponentResource):
             delete="swarm/dissolve.sh",
             environment={},
             minutes=5,
-            # On destroy it goes before every member, so that none of them waits for another.
+            # On destroy it is removed before every member, so that none of them waits for another.
             opts=pulumi.ResourceOptions(parent=self, depends_on=list(self.members.values())),
         )
         self.provider = docker.Provider(
             f"{name}-manager",
             host=MANAGER_ENDPOINT,
             ssh_opts=["-F", f"{stack_folder(pulumi.get_stack())}/{SSH_CONFIG_FILE.path}"],
-            # It waits for nothing: the engine blocks while it starts a provider, and would hold up machines.
+            # No dependencies: the engine blocks while it starts a provider, which would delay the machines.
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.manager_endpoint = pulumi.Output.from_input(MANAGER_ENDPOINT)
@@ -95,7 +95,7 @@ class Swarm(pulumi.ComponentResource):
 
 @dataclass(frozen=True, kw_only=True)
 class ActivationArgs:
-    """Inputs of `Activation`: `delivered` holds what must be on a node first, as resources by node name."""
+    """Inputs of `Activation`: `delivered` holds the resources that must be on a node first, by node name."""
 
     swarm: Swarm
     machines: Sequence[Machine]
@@ -104,9 +104,9 @@ class ActivationArgs:
 
 
 class Activation(pulumi.ComponentResource):
-    """The step that lets a node take tasks, once everything a task needs is there.
+    """Lets a node take tasks once everything a task needs is on it.
 
-    Creates: one Command a node. Does not: drain it again (the leave does).
+    Creates one Command per node. Does not drain it again (the leave does).
     """
 
     cluster: Cluster
@@ -121,7 +121,7 @@ class Activation(pulumi.ComponentResource):
             environment=lambda node: {"PROXY": "true" if node.proxy else "false"},
             minutes=10,
             parent=self,
-            # A task on a node that lacks image or content is rejected.
+            # A task on a node without the image or content is rejected.
             after=lambda node: [step[node.name] for step in args.delivered if node.name in step],
         )
         self.cluster = Cluster(

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# What a script needs that works on this machine alone. Inputs: WORK (the stack's folder); NODE if a script works on one node.
+# Base of scripts that work on this machine only. Inputs: WORK (the stack's folder); NODE if a script works on one node.
 . templates/contract.sh
-# The user's environment must steer nothing here. With CDPATH, `cd` would go elsewhere, and print where.
+# Isolate from the user's environment. With CDPATH, `cd` would go elsewhere and print where.
 unset CDPATH
 
 say() { printf '%s: %s\n' "${NODE:-this machine}" "$*"; }
@@ -11,10 +11,10 @@ fail() {
   exit 1
 }
 
-# scaled SECONDS: a time limit, five times as long where the stack's machines are emulated.
+# scaled SECONDS: a time limit, five times as long if the stack's machines are emulated.
 scaled() { if [[ -e $EMULATED ]]; then echo "$(($1 * 5))"; else echo "$1"; fi; }
 
-# wait_for SECONDS WHAT COMMAND…: until COMMAND succeeds; reports every 10 s; fails after SECONDS (scaled).
+# wait_for SECONDS WHAT COMMAND…: waits until COMMAND succeeds; reports every 10 s; fails after SECONDS (scaled).
 wait_for() {
   local limit what=$2 begin=$SECONDS reported=0
   limit=$(scaled "$1")

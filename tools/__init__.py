@@ -1,1 +1,1 @@
-"""What a user types: each module is one command of the Makefile."""
+"""User commands: each module implements one Makefile target."""

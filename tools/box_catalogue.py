@@ -1,4 +1,4 @@
-"""Choose the newest box for a provider from the catalogue of a public one.
+"""Choose a provider's newest box from a public box catalogue.
 
 usage: python -m tools.box_catalogue PROVIDER <CATALOGUE   prints VERSION URL; fails if the catalogue has none
 """
@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 ARCHITECTURES = ("amd64", "unknown")
-"""Those that run here. Older entries name none."""
+"""Architectures that run here; older entries name none."""
 
 
 def newest(catalogue: Mapping[str, Any], provider: str) -> tuple[str, str] | None:
-    """Version and URL of the first box for the provider: catalogues list the newest version first."""
+    """Return version and URL of the provider's first box; catalogues list the newest version first."""
     for version in catalogue["versions"]:
         for box in version["providers"]:
             if box["name"] == provider and box.get("architecture", ARCHITECTURES[0]) in ARCHITECTURES:
@@ -22,7 +22,7 @@ def newest(catalogue: Mapping[str, Any], provider: str) -> tuple[str, str] | Non
 
 
 def main() -> None:
-    """Print the newest box, or say that there is none."""
+    """Print the newest box, or fail if there is none."""
     box = newest(json.load(sys.stdin), sys.argv[1])
     if box is None:
         sys.exit(f"the catalogue has no box for {sys.argv[1]}")

@@ -1,7 +1,7 @@
-"""Write what is generated: the settings reference, the table of the stack folder, and the shell's shared names.
+"""Generate the settings reference, the stack folder's table, and the names shared with the shell.
 
-The sources are components/settings/models.py and components/contract.py. `--check` writes nothing, and fails if a file
-is stale.
+Sources: components/settings/models.py and components/contract.py. `--check` writes nothing and fails if a file is
+stale.
 """
 
 import json
@@ -33,7 +33,7 @@ EMPTY: Mapping[str, str] = {"array": "[]", "object": "{}"}
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One line of the reference. `example` is JSON, and so is `default` unless it is `in_prose`."""
+    """A row of the reference. `example` is JSON; so is `default` unless `in_prose` is set."""
 
     key: str
     type: str
@@ -45,7 +45,7 @@ class Setting:
 
 
 def docs() -> int:
-    """Bring the files up to date; with `--check`, fail if one is not."""
+    """Update the generated files; with `--check`, fail if one is stale."""
     old = stale(PROJECT)
     if "--check" in sys.argv[1:] and old:
         raise ToolError(f"{', '.join(old)}: stale; run: make docs")
@@ -56,10 +56,10 @@ def docs() -> int:
 
 
 def stale(root: Path) -> Mapping[str, str]:
-    """The files below `root` that differ from their sources, by name, each with the text it should have.
+    """Return the stale files below `root` by name, each with its correct text.
 
     Raises:
-        ToolError: a file has lost the marks around its generated part.
+        ToolError: a file has lost the markers around its generated part.
     """
     generated = {
         "docs/settings.md": [(REFERENCE_MARKS, "\n" + reference() + "\n")],
@@ -75,7 +75,7 @@ def stale(root: Path) -> Mapping[str, str]:
 
 
 def file_table() -> str:
-    """The table of the stack's folder, in Markdown."""
+    """Return the table of the stack's folder, in Markdown."""
     rows = [("file", "kind", "meaning"), ("---",) * 3, *map(_file_row, stack_files().values())]
     return "".join("| " + " | ".join(row) + " |\n" for row in rows)
 
@@ -86,7 +86,7 @@ def _file_row(file: StackFile) -> tuple[str, str, str]:
 
 
 def step_list() -> str:
-    """The steps of the flow, in their order."""
+    """Return the steps of the flow, in order."""
     return "".join(f"1. `{step}`\n" for step in Step)
 
 
@@ -100,10 +100,10 @@ def _put(name: str, text: str, parts: Sequence[tuple[tuple[str, str], str]]) -> 
 
 
 def settings(section: str) -> list[Setting]:
-    """All settings of one of `SECTIONS`; nested ones by their whole path, such as `machines.hosts[].name`.
+    """Return all settings of one of `SECTIONS`; nested ones by full path, such as `machines.hosts[].name`.
 
     Raises:
-        ToolError: a field of the model lacks what the reference needs; the message names the key.
+        ToolError: a model field lacks what the reference needs; the message names the key.
     """
     schema = SECTIONS[section].json_schema()
     if section in DEFAULTS:
@@ -117,12 +117,12 @@ def _below(path: str, schema: Mapping[str, Any], definitions: Mapping[str, Any])
         yield _setting(key, resolved, required=name in schema.get("required", []))
         yield from _below(key, resolved, definitions)
     for kind, part in (("additionalProperties", ".NAME"), ("items", "[]")):
-        if isinstance(schema.get(kind), Mapping):  # a boolean says whether any other key is allowed
+        if isinstance(schema.get(kind), Mapping):  # a boolean only allows or forbids other keys
             yield from _below(f"{path}{part}", _resolved(schema[kind], definitions), definitions)
 
 
 def _resolved(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The field with its type's schema merged in: an optional field or a model only refers to it."""
+    """Return the field with its type's schema merged in; optional fields and models only reference it."""
     value = next(option for option in field.get("anyOf", [field]) if option.get("type") != "null")
     if "$ref" in value:
         value = definitions[value["$ref"].removeprefix("#/$defs/")]
@@ -149,12 +149,12 @@ def _needed(key: str, field: Mapping[str, Any], name: str) -> Any:
 
 
 def _default(key: str, field: Mapping[str, Any], *, required: bool) -> tuple[str, bool]:
-    """The default, and whether it is prose: one that depends on other settings, or none at all."""
+    """Return the default and whether it is prose: it depends on other settings, or there is none."""
     if "computed_default" in field:
         return field["computed_default"], True
     if required:
         return "none, required", True
-    if "default" not in field and field.get("type") in EMPTY:  # made by a default_factory
+    if "default" not in field and field.get("type") in EMPTY:  # from a default_factory
         return EMPTY[field["type"]], False
     value = _needed(key, field, "default")
     return ("none", True) if value is None else (json.dumps(value), False)
@@ -171,14 +171,14 @@ def _rule(value: Mapping[str, Any]) -> str:
 
 
 def reference() -> str:
-    """The reference in Markdown: a table for each section, then the rules that involve more than one setting."""
+    """Return the reference in Markdown: a table per section, then the rules across settings."""
     parts = [_table(section) for section in SECTIONS]
     rules = [f"- {(rule.__doc__ or '').splitlines()[0]}\n" for rule in RULES]
     return "\n".join([*parts, "### Rules across settings\n\n" + "".join(rules)])
 
 
 def _about(section: str) -> str:
-    """A section in a sentence; nothing for one that is a single value, which its only setting describes."""
+    """Return a one-sentence description of a section; empty for a single value, described by its only setting."""
     if section in DEFAULTS:
         return ""
     about: str = _needed(section, SECTIONS[section].json_schema(), "description")
@@ -203,7 +203,7 @@ def _table(section: str) -> str:
 
 
 def declarations() -> str:
-    """The reference as Pulumi.yaml declares it: type, default and description of each top-level key."""
+    """Return the reference as declared in Pulumi.yaml: type, default and description of each top-level key."""
     return "".join(_declaration(section) for section in SECTIONS)
 
 

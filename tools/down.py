@@ -1,4 +1,4 @@
-"""Remove the stack to its last file, and stop the Docker daemon with the last stack if set-up started it."""
+"""Remove the stack and all its files; with the last stack, stop the Docker daemon if set-up started it."""
 
 import os
 import shutil
@@ -12,11 +12,11 @@ from tools.stack import ToolError
 
 
 def down() -> int:
-    """Destroy the stack, sweep leftovers that no resource knew, remove its state."""
+    """Destroy the stack, sweep leftovers missing from the state, and remove its state."""
     begin = time.monotonic()
     stack.recover()
-    provider = stack.provider()  # recorded in the folder that is removed
-    # Afterwards nobody can tell which hosts could not be given back.
+    provider = stack.provider()  # recorded in the folder removed below
+    # Ask now: afterwards there is no way to tell which hosts could not be released.
     kept = stack.unreachable(
         [entry for entry in stack.nodes() if (stack.machine_folder(entry.name) / MACHINE_ADOPTED.path).exists()]
     )
@@ -39,7 +39,7 @@ def down() -> int:
 
 
 def forget() -> None:
-    """Remove the stack's state, and its history where the state is a folder of this user."""
+    """Remove the stack's state, and its history if the state is a folder of this user."""
     subprocess.run(
         ["pulumi", "stack", "rm", "--yes", "--preserve-config", "--remove-backups", "--stack", stack.STACK],
         check=True,

@@ -1,8 +1,8 @@
 """Chooses the engine: one on PATH, the official one or, on a closed network, the bundled one.
 
-usage: python -m tools.engines   builds the bundled engine, if no other can be available
+usage: python -m tools.engines   builds the bundled engine if no other can be available
 
-This needs only Python's standard library: tools/setup starts it before the project's environment exists.
+Standard library only: tools/setup runs this before the project's environment exists.
 """
 
 import hashlib
@@ -24,11 +24,11 @@ MINIMUM = (3, 200, 0)
 PLUGINS = ("command", "docker")
 
 BUNDLED_PLUGINS = {"command": "1.2.1", "docker": "5.2.0"}
-"""The versions that the bundled engine looks for; `tools/engine/plugins` stands for these."""
+"""The plugin versions the bundled engine looks for; `tools/engine/plugins` replaces them."""
 KEEP_OLD_PLUGINS_SECONDS = 7 * 86400
 
 DOWNLOAD_SITE = "https://get.pulumi.com/install.sh"
-"""The installer that official_engine.py runs."""
+"""The installer run by official_engine.py."""
 REACH_SECONDS = 8
 BLOCKED = CACHE / "downloads-blocked"
 ASK_AGAIN_SECONDS = 86400
@@ -36,26 +36,26 @@ ASK_AGAIN_SECONDS = 86400
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine that is ready, with its plugins."""
+    """A ready engine with its plugins."""
 
     kind: str
     """path, official or bundled."""
     version: str
     folder: Path
-    """For PATH."""
+    """Folder to put on PATH."""
     home: Path | None = None
-    """For PULUMI_HOME; of the bundled one only."""
+    """PULUMI_HOME; bundled engine only."""
 
 
 def choose(notes: list[str]) -> Engine:
-    """Choose the first engine that is available, or the one that SWARM_SITE_ENGINE names.
+    """Return the first available engine, or the one named by SWARM_SITE_ENGINE.
 
     Args:
-        notes: gets a line for what was installed.
+        notes: receives a line for each installation.
 
     Raises:
-        SetupError: that one is not available.
-        SystemExit: the bundled engine could not be built; the user has been told.
+        SetupError: the named engine is not available.
+        SystemExit: the build of the bundled engine failed; the user has been told.
     """
     _forget_our_own_variables()
     wanted = os.environ.get("SWARM_SITE_ENGINE")
@@ -69,7 +69,7 @@ def choose(notes: list[str]) -> Engine:
 
 
 def _forget_our_own_variables() -> None:
-    # Whoever sourced .env has the bundled engine's variables around; they are not the user's own wishes.
+    # A sourced .env leaves the bundled engine's variables behind; they are not the user's choice.
     if os.environ.get("PULUMI_HOME", "").startswith(f"{CACHE}/"):
         del os.environ["PULUMI_HOME"]
         os.environ.pop("PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION", None)
@@ -79,7 +79,7 @@ def _forget_our_own_variables() -> None:
 
 
 def on_path() -> Engine | None:
-    """The user's own engine, if it is new enough and has the plugins."""
+    """Return the user's engine if it is new enough and has the plugins."""
     for pulumi in _others_on_path():
         version = _version(pulumi)
         if version is None:
@@ -102,7 +102,7 @@ def _others_on_path() -> Iterator[Path]:
 
 
 def _version(pulumi: Path) -> str | None:
-    """What an engine calls itself, without the `v`; None if it does not run."""
+    """Return an engine's version without the `v`; None if it does not run."""
     try:
         answer = subprocess.run(
             [pulumi, "version"],
@@ -125,7 +125,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def official(notes: list[str]) -> Engine | None:
-    """The official engine, from the cache or its download site; None on a closed network."""
+    """Return the official engine, cached or downloaded; None on a closed network."""
     folder = _official_folder()
     pulumi = folder / "bin" / "pulumi"
     if not os.access(pulumi, os.X_OK):
@@ -141,7 +141,7 @@ def _official_folder() -> Path:
 
 
 def has_plugins(pulumi: Path) -> bool:
-    """Whether the plugins are where every engine but the bundled one looks; missing ones are fetched, if possible."""
+    """Return whether the plugins are where all engines but the bundled one look; fetch missing ones if possible."""
     home = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
     for name in PLUGINS:
         version = pinned_version(f"pulumi-{name}")
@@ -153,10 +153,10 @@ def has_plugins(pulumi: Path) -> bool:
 
 
 def pinned_version(package: str) -> str:
-    """The version of a Python package in requirements.txt.
+    """Return the pinned version of a Python package in requirements.txt.
 
     Raises:
-        SetupError: it is not pinned there.
+        SetupError: the package is not pinned.
     """
     found = re.search(rf"^{package}==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
     if not found:
@@ -168,7 +168,7 @@ def pinned_version(package: str) -> str:
 
 
 def _download(step: str, command: Sequence[str | Path], seconds: int) -> bool:
-    """Run what downloads from Pulumi's sites, and return whether it succeeded. A closed network is asked once a day."""
+    """Run a download from Pulumi's sites and return whether it succeeded. Retry a closed network once a day."""
     if downloads_are_blocked():
         return False
     succeeded = try_step(step, ["timeout", str(seconds), *command])
@@ -178,12 +178,12 @@ def _download(step: str, command: Sequence[str | Path], seconds: int) -> bool:
 
 
 def downloads_are_blocked() -> bool:
-    """Whether a download failed within the last day."""
+    """Return whether a download failed within the last day."""
     return BLOCKED.exists() and time.time() - BLOCKED.stat().st_mtime < ASK_AGAIN_SECONDS
 
 
 def only_the_bundled_engine_is_available() -> bool:
-    """Whether the engine will certainly have to be built; it takes up to REACH_SECONDS to find out."""
+    """Return whether the engine certainly has to be built; the check takes up to REACH_SECONDS."""
     if wanted := os.environ.get("SWARM_SITE_ENGINE"):
         return wanted == "bundled"
     if any(_others_on_path()) or _official_folder().exists():
@@ -194,7 +194,7 @@ def only_the_bundled_engine_is_available() -> bool:
 
 
 def _download_site_answers() -> bool:
-    # A process of its own: no timeout of Python's bounds the look-up of a name.
+    # A separate process, because no Python timeout bounds name resolution.
     ask = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1])"
     try:
         subprocess.run(
@@ -210,7 +210,7 @@ def _download_site_answers() -> bool:
 
 
 def bundled() -> Engine:
-    """Build the engine, and install the plugins of `tools/engine/plugins` for the environment that runs this.
+    """Build the engine, and install the plugins of `tools/engine/plugins` for the current Python environment.
 
     Raises:
         SystemExit: the build failed; the user has been told.
@@ -228,7 +228,7 @@ def bundled() -> Engine:
 
 
 def _keep_plugin_code() -> Path:
-    """Copy the plugins to a folder named by their content: a clone may go, and a run keeps the code it began with."""
+    """Copy the plugins to a folder named by content hash: the clone may be removed, and a run keeps its code."""
     sources = sorted((ROOT / "tools" / "engine" / "plugins").glob("*.py"))
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
     folder = CACHE / "engine" / f"plugins-{digest}"
@@ -247,7 +247,7 @@ def _keep_plugin_code() -> Path:
 
 
 def _write_launcher(file: Path, code: Path, plugin: str) -> None:
-    """Write a program that starts a plugin. Behind a broken shebang the engine would report a plugin as not found."""
+    """Write a plugin launcher. With a broken shebang, the engine would report the plugin as not found."""
     python, start = (shlex.quote(str(path)) for path in (Path(sys.prefix, "bin", "python"), code / "start.py"))
     text = f"""#!/bin/sh
 # Written by tools/setup; run that again rather than change this.
@@ -267,7 +267,7 @@ exec {python} -E -s {start} {plugin} "$@"
 
 
 def main() -> None:
-    """Build the bundled engine ahead."""
+    """Build the bundled engine in advance."""
     golang.end_on_signals()
     if only_the_bundled_engine_is_available():
         golang.build(golang.engine())

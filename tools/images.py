@@ -1,16 +1,16 @@
-"""Provides one image in this machine's Docker. Prints a line a step; a failure says what was tried and what to do.
+"""Provides one image in the local Docker. Prints a line per step; an error lists what was tried and what to do.
 
-Uses the first that works: the local Docker, the cache's archive, an archive in ARCHIVES, SOURCE in the local Docker, at
-the mirror or at its registry, the recipe. Inputs, by environment:
+Uses the first that works: the local Docker, the cached archive, an archive in ARCHIVES, SOURCE from the local Docker,
+the mirror or its registry, the recipe. Inputs (environment):
 
-    IMAGE         its full reference, such as localhost:1/site-nginx:0123456789ab; the tag stands for the content, so an
-                  image that exists is never made again
+    IMAGE         full reference, such as localhost:1/site-nginx:0123456789ab; the tag identifies the content, so an
+                  existing image is never rebuilt
     RECIPE        folder with a Dockerfile and `packages`, the Debian packages in its base; may be empty
-    SOURCE        an image to use instead, such as nginx:1.27-alpine; may be empty
-    MIRROR        prefix of a registry that mirrors Docker Hub, such as mirror.example/hub; may be empty
-    ARCHIVES      folder of archives written by `docker save`; images by default
+    SOURCE        image to use instead, such as nginx:1.27-alpine; may be empty
+    MIRROR        prefix of a Docker Hub mirror, such as mirror.example/hub; may be empty
+    ARCHIVES      folder of `docker save` archives; default: images
     LOG           file for all long output
-    KEEP_ARCHIVE  1: leave an archive of the image in the cache
+    KEEP_ARCHIVE  1: keep an archive of the image in the cache
 """
 
 import ctypes
@@ -34,29 +34,29 @@ DEBIAN = "bookworm"
 BASE = Path("templates/images/base")
 LOCK_SECONDS = 1200
 ROOM_MEGABYTES = 2048
-"""What a recipe takes while it is built, in Docker's folder and in the cache."""
+"""Space a recipe takes during the build, in Docker's folder and in the cache."""
 MERGED_USR = Path("/usr/share/mmdebstrap/hooks/merged-usr")
 """Without this hook, mmdebstrap installs all of Perl to merge /usr."""
 GROUP = """trap 'trap "" TERM; kill 0; wait; exit 143' TERM; "$@" & wait $!"""
-"""A shell that passes SIGTERM on to its process group: mmdebstrap ends only when all of its processes get it."""
+"""A shell that forwards SIGTERM to its process group: mmdebstrap ends only when all its processes receive it."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
 
 
 def file_stem(reference: str) -> str:
-    """The name of an image's archive, without the suffix."""
+    """Return the name of an image's archive, without the suffix."""
     return re.sub("[/:]", "_", reference)
 
 
 def find_archive(folder: Path, reference: str) -> Path | None:
-    """The archive in a folder that is named after an image."""
+    """Return the archive in a folder that is named after an image."""
     files = [folder / f"{file_stem(reference)}.{suffix}" for suffix in ("tar", "tar.gz", "tar.zst")]
     return next((file for file in files if file.is_file()), None)
 
 
 def mirrored(reference: str, mirror: str) -> str | None:
-    """An image's name at a mirror of Docker Hub; None without a mirror, or for an image of another registry."""
+    """Return an image's name at a Docker Hub mirror; None without a mirror, or for another registry's image."""
     path = reference.removeprefix("docker.io/")
     first, slash, _ = path.partition("/")
     if not mirror or (slash and (first == "localhost" or re.search("[.:]", first))):
@@ -65,17 +65,17 @@ def mirrored(reference: str, mirror: str) -> str | None:
 
 
 def debian_sources(targets: str) -> list[str]:
-    """Lines of a sources.list for the Debian that this machine's apt uses; none where that is another release.
+    """Return sources.list lines for the Debian release of this machine's apt; none if it is another release.
 
     Args:
-        targets: lines of `ORIGIN RELEASE URI COMPONENT`, as `apt-get indextargets` prints them.
+        targets: lines of `ORIGIN RELEASE URI COMPONENT`, as printed by `apt-get indextargets`.
     """
     found = re.findall(rf"^Debian ({DEBIAN}(?:-[a-z]+)?) (\S+) main$", targets, re.M)
     return sorted({f"deb {uri} {release} main\n" for release, uri in found}) if DEBIAN in dict(found) else []
 
 
 def require_room(folder: Path) -> None:
-    """Refuse to fill a disk.
+    """Refuse to fill the disk.
 
     Raises:
         ToolError: a recipe takes more than is free in the folder.
@@ -87,7 +87,7 @@ def require_room(folder: Path) -> None:
 
 
 class Job:
-    """The way to one image, from the inputs to the cleanup."""
+    """Provision of one image, from inputs to cleanup."""
 
     def __init__(self, inputs: Mapping[str, str], output: IO[str], local: LocalDocker) -> None:
         self.image, self.output, self.log, self.docker = inputs["IMAGE"], output, Path(output.name), local
@@ -103,10 +103,10 @@ class Job:
         self.builds = False
 
     def provide(self) -> None:
-        """Get the image and its archive, whichever is missing; alone, and cleaning up before and after.
+        """Get the image and its archive, if missing, under a lock, with cleanup before and after.
 
         Raises:
-            ToolError: there is no way to it.
+            ToolError: no way to the image works.
         """
         for folder in (self.archive.parent, self.lock.parent):
             folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ class Job:
                 self._clean_up()
 
     def advice(self) -> str:
-        """What was tried, and what to do."""
+        """Return what was tried, and what to do."""
         wanted, tried = self.source or self.image, "\n".join(f"  - {line}" for line in self.tried)
         todo = "give this machine a Debian mirror; or, on a machine that has the image, run"
         if self.source:
@@ -150,7 +150,7 @@ class Job:
             raise self._failure(self.advice())
 
     def _restore(self) -> None:
-        """Load the cache's archive, or fail: nothing else may get its name."""
+        """Load the cached archive, or fail: no other image may get its name."""
         held = self._try(f"loading {self.archive}", self._load, self.archive, self.image)
         if held != self.image:
             why = "it holds another image" if held else self.tried[-1]
@@ -165,7 +165,7 @@ class Job:
         return None
 
     def _obtain(self, reference: str) -> str | None:
-        """An image that somebody else made, by its name in the local Docker."""
+        """Obtain an existing image; return its name in the local Docker."""
         if found := self._from_archive(reference):
             return found
         if self.docker.has(reference):
@@ -190,7 +190,7 @@ class Job:
         return plain
 
     def _make(self) -> bool:
-        """Make the image from the recipe; False where there is no way to its base."""
+        """Build the image from the recipe; return False if its base can't be obtained."""
         require_room(self.docker.folder)
         require_room(self.work)
         self.builds = True
@@ -226,7 +226,7 @@ class Job:
         return self.docker.unpack(file, self.base, self.label)
 
     def _sources(self) -> list[str]:
-        """The file with the sources of this machine's apt; none where they are of another release."""
+        """Return the file with this machine's apt sources; empty if they are for another release."""
         form = "$(ORIGIN) $(RELEASE) $(REPO_URI) $(COMPONENT)"
         query = ["apt-get", "indextargets", "--format", form, "Created-By: Packages"]
         targets = subprocess.run(query, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False).stdout
@@ -235,7 +235,7 @@ class Job:
         return [str(file)] if file.stat().st_size else []
 
     def _try(self, step: str, way: Callable[..., str], *arguments: object) -> str | None:
-        """What a way returns; None if it failed, which is noted."""
+        """Return the result of one way; None if it failed, which is recorded."""
         self._say(step)
         try:
             return way(*arguments)
@@ -245,7 +245,7 @@ class Job:
             return None
 
     def _run(self, *command: str) -> None:
-        """Run a program with its output in the log. It ends when this process does; until then it holds the lock."""
+        """Run a program with its output in the log. It ends with this process, and holds the lock until then."""
         mark = self.log.stat().st_size
         self.child = subprocess.Popen(
             ["sh", "-c", GROUP, "sh", *command],
@@ -266,12 +266,12 @@ class Job:
         print(f"{self.name}: {step} ({time.monotonic() - self.start:.0f} s, log: {self.log})", flush=True)
 
     def _failure(self, message: str) -> ToolError:
-        """The end of the log, then the message."""
+        """Return the end of the log and the message as an error."""
         tail = [f"  | {line[:400]}" for line in self.log.read_text(errors="replace").splitlines()[-20:]]
         return ToolError("\n".join([f"The last lines of {self.log}:", *tail, message] if tail else [message]))
 
     def _wait_for(self, lock: int) -> None:
-        """Take the image's lock, which the kernel releases once this run and its children have ended, in any way."""
+        """Take the image's lock; the kernel releases it once this run and its children have ended, however they end."""
         os.set_inheritable(lock, True)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -291,20 +291,24 @@ class Job:
         self._remove_work()
 
     def _remove_work(self) -> None:
-        """Not by shutil: where mmdebstrap was killed, the kernel's own folders may still be mounted in it."""
+        """Remove the work folder. mmdebstrap may have failed to unmount /proc and the like in it."""
+        for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+            mount = line.split()[4].replace(r"\040", " ")
+            if mount.startswith(f"{self.work.resolve()}/"):
+                subprocess.run(["umount", "--lazy", mount], check=False)
         subprocess.run(["rm", "-rf", "--one-file-system", self.work], check=False)
 
 
 def stop(signum: int, _: object) -> NoReturn:
-    """Ends this run, by way of its cleanup."""
+    """End this run with its cleanup."""
     raise SystemExit(128 + signum)
 
 
 def provide() -> int:
-    """Provide the image that the environment names.
+    """Provide the image named by the environment.
 
     Raises:
-        ToolError: there is no way to it.
+        ToolError: no way to the image works.
     """
     os.umask(0o022)
     if missing := [name for name in ("IMAGE", "LOG") if not os.environ.get(name)]:

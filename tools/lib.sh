@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# What the bash tools share: where things live, how they speak, how a long step is shown. Sourced, never run.
+# Shared by the bash tools: locations, messages, progress of long steps. Sourced, never run.
 
-# The user's environment must not steer them. CDPATH: `cd` would go elsewhere, and print where. PYTHON…, PIP_…: the Python
-# environment would be another one. Some messages are read, and numbers: not in the user's language.
+# Isolate the tools from the user's environment. With CDPATH, `cd` would go elsewhere and print where. PYTHON… and PIP_…
+# would change the Python environment. Some messages and numbers are parsed, so the user's language must not apply.
 unset CDPATH PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_USER
 export LC_ALL=C.UTF-8
 
@@ -11,16 +11,16 @@ STATE=${XDG_STATE_HOME:-$HOME/.local/state}/swarm-site
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/swarm-site
 export ROOT STATE CACHE
 
-# By step: the process, when it began and when its next line is due, while it runs; its status, when it has ended.
+# Per step: process, start time and next line's due time while it runs; exit status once it has ended.
 declare -A STEP_PID=() STEP_BEGAN=() STEP_DUE=() STEP_ENDED=()
-# The status of the step that end_step waited for last.
+# Exit status of the step that end_step last waited for.
 STEP_STATUS=0
-# A step shorter than this is not worth a line.
+# Shorter steps print no line.
 STEP_QUIET_SECONDS=2
-# The number of lines on the terminal that show running steps.
+# Number of terminal lines showing running steps.
 DRAWN_LINES=0
 
-# Everything said goes to stderr: stdout belongs to what a command prints (`make env` is read by eval).
+# All messages go to stderr: stdout is for command output (`make env` is read by eval).
 say() {
   erase_steps
   printf '%s\n' "$*" >&2
@@ -39,7 +39,7 @@ as_root() {
   if ((EUID == 0)); then "$@"; else sudo -n "$@"; fi
 }
 
-# Ends the tool if there is a daemon, but not for this user: waiting or starting another one would not help.
+# Fails the tool if a daemon runs but this user may not use it: neither waiting nor starting another one would help.
 daemon_answers() {
   local answer
   if answer=$(timeout 5 docker version --format '{{.Server.Version}}' 2>&1); then return 0; fi
@@ -49,7 +49,7 @@ daemon_answers() {
   return 1
 }
 
-# The same for the daemon of virtual machines.
+# The same for libvirtd.
 libvirt_answers() {
   local answer
   if answer=$(timeout 5 virsh --connect qemu:///system uri 2>&1); then return 0; fi
@@ -59,18 +59,18 @@ libvirt_answers() {
   return 1
 }
 
-# The identity of a process is its id and the time it started: ids are used again. A zombie runs no more.
+# A process is identified by id and start time, since ids are reused. A zombie counts as ended.
 process_start_time() {
   local stat
   local -a fields
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-  # The second field, the name in brackets, may hold anything.
+  # The second field, the name in brackets, may contain anything.
   read -ra fields <<<"${stat##*) }"
   if [[ ${fields[0]} == Z ]]; then return 1; fi
   printf '%s\n' "${fields[19]}"
 }
 
-# run_step NAME HINT COMMAND…: runs a command with its output in a log; ends the tool if it fails, saying HINT.
+# run_step NAME HINT COMMAND…: runs a command with its output in a log; if it fails, ends the tool with HINT.
 run_step() {
   local name=$1 hint=$2
   shift 2
@@ -78,20 +78,20 @@ run_step() {
   require_step "$name" "$hint"
 }
 
-# try_step NAME COMMAND…: the same, but leaves the judgement of STEP_STATUS to the caller. It never returns a failure
-# itself: called as a condition, the command would lose its `set -e`.
+# try_step NAME COMMAND…: the same, but the caller checks STEP_STATUS. It never returns a failure itself: used as a
+# condition, the command would lose its `set -e`.
 try_step() {
   begin_step "$@"
   end_step "$1"
 }
 
-# begin_step NAME COMMAND…: starts the command and returns at once; end_step or require_step waits for it.
+# begin_step NAME COMMAND…: starts a command in the background; end_step or require_step waits for it.
 begin_step() {
   local name=$1 log
   shift
   log=$(step_log "$name")
   : >"$log"
-  # A job of its own process group ends as a whole on Ctrl-C; the lock's descriptor 9 stays with this shell.
+  # A job with its own process group ends as a whole on Ctrl-C; the lock's descriptor 9 stays with this shell.
   set -m
   ("$@") >"$log" 2>&1 </dev/null 9>&- &
   STEP_PID[$name]=$!
@@ -100,7 +100,7 @@ begin_step() {
   STEP_DUE[$name]=$((SECONDS + STEP_QUIET_SECONDS))
 }
 
-# require_step NAME HINT: waits for a step, if it was begun; ends the tool if it failed, saying HINT.
+# require_step NAME HINT: waits for a step, if begun; if it failed, ends the tool with HINT.
 require_step() {
   if [[ -z ${STEP_BEGAN[$1]-} ]]; then return 0; fi
   end_step "$1"
@@ -112,7 +112,7 @@ require_step() {
   fi
 }
 
-# end_step NAME: waits for a step, showing all that run.
+# end_step NAME: waits for a step and shows all running ones.
 end_step() {
   local pause=0.05 began=$SECONDS
   collect_steps
@@ -140,7 +140,7 @@ collect_steps() {
 
 step_log() { printf '%s\n' "$STATE/log/setup-$1.log"; }
 
-# In place on a terminal, as new lines every ten seconds elsewhere.
+# Redraws in place on a terminal; elsewhere prints new lines every ten seconds.
 show_steps() {
   local name columns=''
   local -a due=()
@@ -156,7 +156,7 @@ show_steps() {
   for name in "${due[@]}"; do show_step "$name" "${columns##* }"; done
 }
 
-# show_step NAME COLUMNS: its time, its log and the last line of that. COLUMNS is empty without a terminal.
+# show_step NAME COLUMNS: elapsed time, log and the log's last line. COLUMNS is empty without a terminal.
 show_step() {
   local elapsed=$((SECONDS - STEP_BEGAN[$1])) every=10 line
   if ((elapsed < STEP_QUIET_SECONDS)); then return 0; fi
@@ -170,7 +170,7 @@ show_step() {
   STEP_DUE[$1]=$((SECONDS + every))
 }
 
-# Programs draw their own progress, with carriage returns and escape sequences.
+# Programs draw their own progress with carriage returns and escape sequences.
 last_line() {
   local line
   read -r line < <(tail -c 1000 -- "$1" | tr '\r' '\n' | grep -a '[^[:space:]]' | tail -n 1) || return 0
@@ -190,7 +190,7 @@ show_end() {
   say "==> $1: $outcome after $elapsed s"
 }
 
-# Ends the running steps with all their children.
+# Ends the running steps and all their children.
 end_steps() {
   local pid
   for pid in "${STEP_PID[@]}"; do kill -TERM -- "-$pid" 2>/dev/null || true; done
@@ -198,7 +198,7 @@ end_steps() {
   STEP_PID=()
 }
 
-# For a trap: ends the running steps, then the tool.
+# Trap handler: ends the running steps, then the tool.
 end_on_signal() {
   trap '' INT TERM HUP
   end_steps

@@ -1,4 +1,4 @@
-"""This machine's Docker, for `tools.images`: bounded requests, their output in a log, failures with a reason."""
+"""The local Docker, for `tools.images`: requests with time limits, logged output, errors with a reason."""
 
 import contextlib
 import json
@@ -22,30 +22,30 @@ CONNECT_SECONDS = 20
 ANSWER_SECONDS = 10
 PULL_SECONDS = 900
 REQUEST_SECONDS = 900
-"""How long Docker may work on any other request before its first byte."""
+"""Time limit for the first byte of any other request."""
 HANG_UP_SECONDS = 30
-"""How long Docker may take to end a build."""
+"""Time limit for Docker to end a build."""
 SWEEP_TENTHS = 300
-"""How long it may take to end that of a run that was killed, in tenths of a second."""
+"""Time limit for Docker to end the build of a killed run, in tenths of a second."""
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
 
 class UnavailableError(Exception):
-    """A way to an image failed; the text is the reason."""
+    """One way to an image failed; the text is the reason."""
 
 
 FAILURES = (UnavailableError, DockerException, HTTPError, OSError)
-"""What a way to an image may raise; `explain` has the reason."""
+"""Exceptions from one way to an image; `explain` returns the reason."""
 
 
 def reason(output: str) -> str:
-    """The line that says why a command failed: apt's first error, else the last line."""
+    """Return the line with a command's error: apt's first error, else the last line."""
     lines = [line.rstrip()[:400] for line in output.splitlines() if line.strip()]
     return next((line for line in lines if line.startswith("E: ")), lines[-1] if lines else "no output")
 
 
 def explain(error: BaseException) -> str:
-    """What Docker answered, or what kept it from answering."""
+    """Return Docker's answer, or what prevented one."""
     if isinstance(error, APIError) and error.explanation:
         return str(error.explanation).strip()
     cause: BaseException | None = error
@@ -57,7 +57,7 @@ def explain(error: BaseException) -> str:
 
 
 def event_text(event: Mapping[str, Any]) -> str:
-    """An event of Docker's as text for a log, without colours; empty for a progress bar."""
+    """Return a Docker event as log text without colours; empty for a progress bar."""
     if "status" in event and not event.get("progressDetail"):
         return f"{event.get('id', '')}: {event['status']}\n".removeprefix(": ")
     return f"{event['error']}\n" if "error" in event else re.sub(r"\x1b\[\d*m", "", event.get("stream", ""))
@@ -65,7 +65,7 @@ def event_text(event: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def deadline(seconds: int, message: str) -> Iterator[None]:
-    """Raises UnavailableError in the middle of what the main thread does, after some seconds."""
+    """Raise UnavailableError in the main thread after a time limit in seconds."""
 
     def ring(*_: object) -> NoReturn:
         raise UnavailableError(message)
@@ -79,10 +79,10 @@ def deadline(seconds: int, message: str) -> Iterator[None]:
 
 
 class LocalDocker:
-    """This machine's Docker, with the output of its work in a log. Methods raise one of FAILURES.
+    """The local Docker, with the output of its work in a log. Methods raise one of FAILURES.
 
     Raises:
-        ToolError: it does not answer.
+        ToolError: Docker does not answer.
     """
 
     def __init__(self, output: IO[str]) -> None:
@@ -99,21 +99,21 @@ class LocalDocker:
 
     @property
     def folder(self) -> Path:
-        """Where it stores images; not necessarily in sight of this process."""
+        """Return Docker's image folder; not necessarily visible to this process."""
         return Path(self.client.info()["DockerRootDir"])
 
     def has(self, reference: str) -> bool:
-        """Whether it has an image."""
+        """Return whether Docker has an image."""
         with contextlib.suppress(ImageNotFound):
             return bool(self.client.images.get(reference))
         return False
 
     def tag(self, found: str, reference: str) -> None:
-        """Give an image one more name."""
+        """Add a name to an image."""
         self.client.images.get(found).tag(*parse_repository_tag(reference))
 
     def load(self, file: Path, wanted: str) -> str:
-        """Load an archive; return the wanted name if an image in it has that, else the last one's id."""
+        """Load an archive; return the wanted name if one of its images has it, else the last one's id."""
         with file.open("rb") as archive:
             images = self.client.images.load(archive)
         if not images:
@@ -128,9 +128,9 @@ class LocalDocker:
         return wanted if any(wanted in image.tags for image in images) else str(last.id)
 
     def pull(self, reference: str) -> str:
-        """Pull an image, unless its registry stays silent: Docker itself would give it minutes."""
+        """Pull an image, with a short limit for a silent registry: Docker itself would wait minutes."""
         with deadline(ANSWER_SECONDS, f"no answer within {ANSWER_SECONDS} s"):
-            # The first event comes when the registry has answered.
+            # The first event arrives when the registry has answered.
             events: Iterator[Mapping[str, Any]] = self.client.api.pull(reference, stream=True, decode=True)
             self._follow([next(events, {})])
         with deadline(PULL_SECONDS, f"not complete within {PULL_SECONDS} s"):
@@ -138,14 +138,14 @@ class LocalDocker:
         return reference
 
     def build(self, folder: Path, tag: str, arguments: Mapping[str, str], **options: Any) -> str:
-        """Build an image with the builder that every Docker has and that sees the local images."""
+        """Build an image with the builder that every Docker has and that sees local images."""
         proxies = {name: text for name, text in os.environ.items() if name.lower() in PROXIES}
         options |= {"buildargs": {**proxies, **arguments}, "rm": True, "forcerm": True, "decode": True}
         self._follow(self.client.api.build(str(folder), tag, **options))
         return tag
 
     def unpack(self, file: Path, tag: str, label: str) -> str:
-        """Make an image of the root filesystem in a tar file."""
+        """Create an image from a root file system in a tar file."""
         repository, version = parse_repository_tag(tag)
         answer = self.client.api.import_image(str(file), repository, version, changes=[f"LABEL {label}"])
         self._follow(map(json.loads, answer.splitlines()))
@@ -157,25 +157,25 @@ class LocalDocker:
             archive.writelines(self.client.api.get_image(reference))
 
     def sweep(self, base: str, label: str) -> None:
-        """End a build that is under way, then remove an image and the nameless ones of a label."""
+        """End a running build, then remove an image and a label's dangling images."""
         self._hang_up()
         filters = {"label": label, "dangling": True}
         for _ in range(SWEEP_TENTHS):
             with contextlib.suppress(*FAILURES):
                 if self.has(base):
-                    self.client.images.remove(base)  # not by force, which does not wait for a container
+                    self.client.images.remove(base)  # no force: it would not wait for a container
                 self.client.images.prune(filters)
                 if not self.client.images.list(filters=filters):
                     return
             time.sleep(0.1)
 
     def _remember(self, response: Any, **_: object) -> None:
-        """Keep a build's connection open when the SDK closes it, which a signal may make it do at any moment."""
+        """Keep a build's connection open when the SDK closes it, which a signal may cause at any time."""
         if "/build?" in response.url:
             self.line = socket.socket(fileno=os.dup(response.raw.fileno()))
 
     def _hang_up(self) -> None:
-        """Say no more to Docker, which ends the build, and listen until it has: it may be creating a container."""
+        """Close the sending side, which ends the build, and read to the end: Docker may be creating a container."""
         if self.line:
             with contextlib.suppress(OSError), self.line:
                 self.line.settimeout(HANG_UP_SECONDS)

@@ -1,4 +1,4 @@
-"""What exists and what should: compares the nodes and the swarm with the stack's state, part by part."""
+"""Compare the nodes and the swarm with the stack's state, part by part."""
 
 import urllib.error
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,15 +14,15 @@ from tools.stack import NodeEntry, Resource, Resources
 
 FACT_SECONDS = 15
 NORMALIZED_INPUTS = ("taskSpec.containerSpec.sysctl", "taskSpec.networksAdvanceds")
-"""Inputs that the docker provider reads back in another form than they were given."""
+"""Inputs the docker provider reads back in another form than configured."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it should be.
+    """A deviation from the wanted state.
 
-    `part` names it, `what` says how it is, `remedy` is what a person runs. `again` lists the Commands whose create
-    script fixes it; `refresh` says that the engine has to read the services again.
+    `part` names the part, `what` describes the problem, `remedy` is the command for the user. `again` lists the
+    Commands whose create script fixes it; with `refresh`, the engine has to reread the services.
     """
 
     part: str
@@ -34,7 +34,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Member:
-    """What the swarm says of a node; `drained` is the reason, where one is known."""
+    """A node as the swarm sees it; `drained` is the reason, if known."""
 
     name: str
     status: str
@@ -45,10 +45,10 @@ class Member:
 
 @dataclass
 class Observation:
-    """All that was seen.
+    """The result of all checks.
 
-    `facts` of each node that answers by key; the swarm's members, services and tasks; of each proxy's address in
-    `pages` why it serves no page, or nothing.
+    `facts` by key for each node that answers; the swarm's members, services and tasks; `pages` maps each proxy's URL to
+    the reason why it serves no page, empty if it serves one.
     """
 
     entries: list[NodeEntry]
@@ -65,23 +65,23 @@ class Observation:
 
     @property
     def is_served(self) -> bool:
-        """Whether any proxy serves the page."""
+        """Return whether any proxy serves the page."""
         return "" in self.pages.values()
 
     @property
     def code(self) -> int:
-        """0: healthy; 1: degraded; 2: down, no page is served."""
+        """Return 0: healthy; 1: degraded; 2: down, no page is served."""
         if not self.is_served:
             return 2
         return 1 if self.findings else 0
 
     def commands(self, node: str, *steps: Step) -> tuple[Resource, ...]:
-        """The Commands of the state that do these steps on a node, in this order."""
+        """Return the state's Commands for these steps on a node, in this order."""
         return tuple(command for step in steps for command in stack.commands(self.resources, step, node))
 
 
 def observe() -> Observation:
-    """Ask every node and a manager, side by side and bounded, and compare with the state."""
+    """Query all nodes and a manager, in parallel with time limits, and compare with the state."""
     known = stack.resources()
     outputs = stack.outputs(known)
     entries = [
@@ -109,7 +109,7 @@ def _facts(name: str, images: Sequence[str]) -> dict[str, str]:
 
 
 def ask_swarm(manager: str) -> list[list[str]]:
-    """The lines of `templates/status/manager.sh` on a manager, split into their fields."""
+    """Return the output of `templates/status/manager.sh` on a manager, lines split into fields."""
     done = stack.on_node(manager, "bash", "--norc", "-c", bundle("status/manager.sh"), "status", seconds=FACT_SECONDS)
     return [line.split("\t") for line in done.stdout.splitlines()]
 
@@ -131,14 +131,14 @@ def _ask_manager(seen: Observation) -> None:
 
 
 def drained_reason(proxy_label: str, reason: str) -> str:
-    """Why a node is drained, from its two labels."""
+    """Return why a node is drained, from its two labels."""
     if reason:
         return reason
     return "drained by hand" if proxy_label else "joined, not activated yet"
 
 
 def page_fault(url: str) -> str:
-    """Why a proxy serves no page; empty if it serves one."""
+    """Return why a proxy serves no page; empty if it serves one."""
     try:
         with stack.DIRECTLY.open(stack.health_url(url), timeout=stack.scaled(stack.ANSWER_SECONDS)):
             return ""
@@ -149,7 +149,7 @@ def page_fault(url: str) -> str:
 def _page_findings(seen: Observation) -> Iterator[Finding]:
     if not seen.outputs:
         yield Finding("stack", "is not up", "make up")
-    # A proxy that is missing while another one serves is reported as a service's task.
+    # While another proxy serves, a missing one is reported as a service's task.
     if not seen.is_served:
         for url, fault in seen.pages.items():
             yield Finding(url, f"does not answer: {fault}")
@@ -177,13 +177,13 @@ def _node_findings(seen: Observation) -> Iterator[Finding]:
 
 
 def outside_finding(node: str, state: str, error: str, again: tuple[Resource, ...] = ()) -> Finding:
-    """That a node which answers is not in its swarm, in Docker's own words where it has any.
+    """Return the finding for a reachable node outside its swarm, with Docker's own message if there is one.
 
     Args:
-        node: its name.
-        state: Docker's `LocalNodeState` there.
-        error: Docker's `Swarm.Error` there; mostly empty.
-        again: the Commands that let it join again.
+        node: node name.
+        state: Docker's `LocalNodeState` on the node.
+        error: Docker's `Swarm.Error` on the node; usually empty.
+        again: Commands that rejoin the node.
     """
     why = ": ".join(text for text in (state, error) if text not in ("active", ""))
     remedy = f"make ssh NODE={node}, then: sudo docker swarm unlock; without its key: " if state == "locked" else ""
@@ -231,7 +231,7 @@ def _delivery_findings(seen: Observation, name: str, facts: Mapping[str, str]) -
 
 
 def _providers(seen: Observation, image: str) -> list[Resource]:
-    """The Commands that provide an image on this machine."""
+    """Return the Commands that provide an image on this machine."""
     commands = stack.commands(seen.resources, Step.IMAGE)
     return [command for command in commands if command["inputs"]["environment"]["IMAGE"] == image]
 
@@ -261,12 +261,12 @@ def _service_findings(seen: Observation) -> Iterator[Finding]:
 
 
 def service_of(task: str) -> str:
-    """The service of a task, by the task's name; Docker indents the names of a slot's earlier tasks."""
+    """Return a task's service from the task name; Docker indents the names of a slot's earlier tasks."""
     return task.rpartition(" ")[2].partition(".")[0]
 
 
 def _changed_services(services: Sequence[Resource]) -> dict[str, list[str]]:
-    """Paths of the inputs in which a service differs from what the last `up` created, by the service's URN."""
+    """Return the paths of inputs that differ from the last `up`, by service URN."""
     if not services:
         return {}
     steps = stack.pulumi_json("refresh", "--preview-only", "--json", *stack.targets(services))["steps"]

@@ -1,4 +1,4 @@
-"""Install the official Pulumi engine with the SDK's own installer, or fail within seconds if it can't be reached.
+"""Install the official Pulumi engine with the SDK's installer, or fail within seconds if the site is unreachable.
 
 usage: official_engine.py FOLDER
 """
@@ -25,7 +25,7 @@ def bound_the_first_request(event: str, _args: tuple[Any, ...]) -> None:
 
 
 def main() -> None:
-    """Install into the given folder, unless it already has the same version."""
+    """Install into the folder, unless it already has the same version."""
     sys.addaudithook(bound_the_first_request)
     try:
         PulumiCommand.install(root=sys.argv[1])

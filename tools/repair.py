@@ -1,4 +1,4 @@
-"""Bring back what is dead, missing or changed by hand: each part's own script runs once more.
+"""Fix what is dead, missing or changed by hand by rerunning each part's own script.
 
 `NODE=core-01` rebuilds that machine.
 """
@@ -16,7 +16,7 @@ TASK_SECONDS = 20
 
 
 def repair() -> int:
-    """Fix what `status` names, and only that."""
+    """Fix what `status` reports, and nothing else."""
     known = stack.recover()
     node = os.environ.get("NODE", "")
     if not known:
@@ -33,7 +33,7 @@ def repair() -> int:
         run_pulumi("refresh", "--yes", "--skip-preview", "--suppress-outputs", *services)
         run_pulumi("up", "--yes", "--skip-preview", "--suppress-outputs")
     after = observe()
-    # Tasks of a node that was just activated take a moment.
+    # The tasks of a newly activated node take a moment.
     deadline = time.monotonic() + stack.scaled(TASK_SECONDS)
     while any(finding.part.startswith("service ") for finding in after.findings) and time.monotonic() < deadline:
         time.sleep(0.5)
@@ -50,14 +50,14 @@ def repair() -> int:
 
 
 def commands_to_run(findings: Sequence[Finding]) -> list[Resource]:
-    """Commands in the order of the flow, but a node is activated last: then it has all it needs."""
+    """Return the Commands in flow order, with activation last, when the node has all it needs."""
     commands = {command["urn"]: command for finding in findings for command in finding.again}
     order = [*(step for step in Step if step != Step.ACTIVATION), Step.ACTIVATION]
     return sorted(commands.values(), key=lambda command: (order.index(stack.step_of(command)), command["urn"]))
 
 
 def recreate_swarm(dead: Sequence[str]) -> None:
-    """Where no manager has a quorum any more, make the first living one the only manager; services and tasks stay."""
+    """If no manager has a quorum, make the first living one the only manager; services and tasks stay."""
     entries = stack.nodes()
     living = [entry for entry in entries if entry.name not in dead]
     if not entries or stack.elected_manager(living):
@@ -78,7 +78,7 @@ def recreate_swarm(dead: Sequence[str]) -> None:
 
 
 def forget_managers(survivor: str) -> None:
-    """Remove the entries of managers that are not part of the re-created swarm; those that live join it again."""
+    """Remove the entries of managers outside the re-created swarm; living ones rejoin it."""
     listing = stack.on_node(survivor, "docker", "node", "ls", "--filter", "role=manager", "--format", "{{.Hostname}}")
     for name in listing.stdout.split():
         if name != survivor:
@@ -86,7 +86,7 @@ def forget_managers(survivor: str) -> None:
 
 
 def rebuild(known: Resources, node: str, dead: Sequence[str]) -> None:
-    """Rebuild one machine and everything on it; what belongs to other dead ones is excluded."""
+    """Rebuild one machine and everything on it; exclude the resources of other dead nodes."""
     machine = stack.commands(known, Step.MACHINE, node)
     if not machine:
         raise ToolError(f"NODE={node} is no machine of stack {stack.STACK}; to list them, run: make status")
@@ -103,7 +103,7 @@ def rebuild(known: Resources, node: str, dead: Sequence[str]) -> None:
 
 
 def run_pulumi(*arguments: str) -> None:
-    """Run pulumi; a failure says what to do next."""
+    """Run pulumi; an error says what to do next."""
     if stack.pulumi(*arguments) != 0:
         raise ToolError("the repair failed; fix the error above and run again: make repair")
 

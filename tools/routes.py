@@ -1,6 +1,6 @@
-"""Show which of this machine's IPv4 routes overlap a network.
+"""Print this machine's IPv4 routes that overlap a network.
 
-usage: python -m tools.routes CIDR   prints ROUTE DEVICE, a line each, in the order of the routing table
+usage: python -m tools.routes CIDR   prints ROUTE DEVICE, one per line, in routing table order
 """
 
 import ipaddress
@@ -13,13 +13,13 @@ IP = ("ip", "-4", "route")
 
 
 def overlapping(network: str, table: str) -> Iterator[tuple[str, str]]:
-    """Destination and device of each route that overlaps a network, host routes included.
+    """Yield destination and device of each route that overlaps a network, including host routes.
 
-    Left out are the default route, which reaches what no other one does, and those to nothing (`unreachable`).
+    Skips the default route, which matches only what no other route does, and routes to nothing (`unreachable`).
 
     Args:
-        network: in CIDR notation.
-        table: what `ip -4 route` prints.
+        network: network in CIDR notation.
+        table: output of `ip -4 route`.
     """
     wanted = ipaddress.IPv4Network(network)
     for line in table.splitlines():

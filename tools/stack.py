@@ -1,4 +1,4 @@
-"""What the tools know about one stack: its folder on this machine, its nodes, and how pulumi is called for it."""
+"""Common code of the tools for one stack: its folder on this machine, its nodes, and calls of pulumi."""
 
 import contextlib
 import json
@@ -36,27 +36,27 @@ SERVICE = "docker:index/service:Service"
 STACK = os.environ.get("STACK") or "dev"
 WORK = Path(stack_folder(STACK))
 ANSWER_SECONDS = 5
-"""How long a node may take to answer before it counts as dead."""
+"""Time limit for a node's answer; after that it counts as dead."""
 ELECTION_SECONDS = 25
-"""How long managers may take to elect a leader; mostly 10 to 20 s after the last one died."""
+"""Time limit for managers to elect a leader; usually 10 to 20 s after the last one died."""
 KEPT_RUNS = 10
-"""Runs of which the state's folder keeps a history and a backup; one takes about 1.3 MB."""
+"""Runs with history and backup in the state's folder, about 1.3 MB each."""
 DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Opens URLs of the stack's own nodes: never through a proxy of the user's, which may not reach them."""
+"""Opens URLs of the stack's own nodes, never through the user's proxy, which may not reach them."""
 
 Resource = dict[str, Any]
-"""A resource of the state, as `pulumi stack export` has it."""
+"""A resource of the state, as in `pulumi stack export`."""
 Resources = dict[str, Resource]
 """Resources of the state by URN."""
 
 
 class ToolError(Exception):
-    """Something a person can act on; only its text is shown."""
+    """An error the user can act on; only its text is shown."""
 
 
 @dataclass(frozen=True)
 class NodeEntry:
-    """A line of the stack's node list: what the last `up` wanted."""
+    """A line of the stack's node list, written by the last `up`."""
 
     name: str
     address: str
@@ -77,14 +77,14 @@ def main(tool: Callable[[], int]) -> NoReturn:
 
 
 def nodes() -> list[NodeEntry]:
-    """The nodes of the last `up`; empty before the first."""
+    """Return the nodes of the last `up`; empty before the first."""
     with contextlib.suppress(FileNotFoundError):
         return [NodeEntry(*line.split()) for line in (WORK / NODES_FILE.path).read_text().splitlines() if line]
     return []
 
 
 def provider() -> str:
-    """The provider of the stack's machines as its folder records it; `docker` where it records none."""
+    """Return the machine provider recorded in the stack's folder; `docker` by default."""
     with contextlib.suppress(FileNotFoundError):
         return (WORK / PROVIDER_FILE.path).read_text().strip()
     return "docker"
@@ -94,8 +94,8 @@ def script(name: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a script of `templates/` on this machine.
 
     Args:
-        name: its path below `templates/`.
-        environment: its inputs beside WORK and STACK.
+        name: path below `templates/`.
+        environment: inputs in addition to WORK and STACK.
 
     Returns:
         The finished process; its errors went to this terminal.
@@ -116,17 +116,17 @@ def on_node(
     """Run a command as root on a node.
 
     Args:
-        name: the node's name.
-        command: its arguments; they are quoted for the node's shell here.
-        seconds: when it must have ended; scaled where machines are emulated.
-        text: what it gets on stdin.
+        name: node name.
+        command: arguments; quoted here for the node's shell.
+        seconds: time limit; scaled if machines are emulated.
+        text: input on stdin.
 
     Returns:
-        The finished process; exit status 255 where the node did not answer in time.
+        The finished process; exit status 255 if the node did not answer in time.
     """
     limit = scaled(seconds)
     config = machine_folder(name) / MACHINE_SSH_CONFIG.path
-    # An ssh that gives up by itself, before it is killed, also ends its jump hosts' processes.
+    # An ssh that times out by itself, before it is killed, also ends its jump hosts' processes.
     options = ["-F", str(config), "-o", f"ConnectTimeout={max(int(limit) - 1, 1)}"]
     call = ["ssh", *options, name, shlex.join(["sudo", *command])]
     try:
@@ -136,35 +136,35 @@ def on_node(
 
 
 def machine_folder(name: str) -> Path:
-    """The folder of one machine."""
+    """Return a machine's folder."""
     return WORK / MACHINES.path / name
 
 
 def scaled(seconds: float) -> float:
-    """A time limit, five times as long where the stack's machines are emulated."""
+    """Return a time limit, five times as long if the stack's machines are emulated."""
     return seconds * 5 if (WORK / EMULATED.path).exists() else seconds
 
 
 def unreachable(entries: Sequence[NodeEntry], seconds: float = ANSWER_SECONDS) -> list[NodeEntry]:
-    """Those that do not answer within some seconds."""
+    """Return the nodes that do not answer within a time limit in seconds."""
     answering = _succeeding(entries, "true", seconds=seconds)
     return [entry for entry in entries if entry not in answering]
 
 
 def living_manager(entries: Sequence[NodeEntry]) -> str | None:
-    """The first node that manages the swarm with a quorum and answers."""
+    """Return the first node that answers and manages a swarm with a quorum."""
     return next((entry.name for entry in _succeeding(entries, "docker", "node", "ls", "-q")), None)
 
 
 def _succeeding(entries: Sequence[NodeEntry], *command: str, seconds: float = ANSWER_SECONDS) -> Sequence[NodeEntry]:
-    """The nodes on which a command succeeds within some seconds; all are asked side by side."""
+    """Return the nodes on which a command succeeds within a time limit in seconds; queries all in parallel."""
     with ThreadPoolExecutor(max_workers=max(len(entries), 1)) as pool:
         codes = pool.map(lambda entry: on_node(entry.name, *command, seconds=seconds).returncode, entries)
     return [entry for entry, code in zip(entries, codes, strict=True) if code == 0]
 
 
 def elected_manager(entries: Sequence[NodeEntry]) -> str | None:
-    """A living manager, waiting while managers elect a leader, as they may when a node dies or returns."""
+    """Return a living manager; wait during a leader election, which may follow a node's death or return."""
     deadline = time.monotonic() + scaled(ELECTION_SECONDS)
     while (
         not (manager := living_manager(entries))
@@ -176,7 +176,7 @@ def elected_manager(entries: Sequence[NodeEntry]) -> str | None:
 
 
 def pulumi(*arguments: str) -> int:
-    """Run pulumi for this stack on this terminal; Ctrl-C reaches it first and this tool after it."""
+    """Run pulumi for this stack on this terminal; Ctrl-C reaches pulumi first, then this tool."""
     process = subprocess.Popen(["pulumi", *arguments, "--stack", STACK])
     while True:
         try:
@@ -188,7 +188,7 @@ def pulumi(*arguments: str) -> int:
 
 
 def prune_history() -> None:
-    """Keep history and backups of the newest runs, where the state is on this machine; the engine keeps all of them."""
+    """Keep the newest runs' history and backups if the state is on this machine; the engine never prunes them."""
     for folder in backend_folder():
         for kind in ("history", "backups"):
             files: dict[int, list[Path]] = {}
@@ -201,10 +201,10 @@ def prune_history() -> None:
 
 
 def pulumi_json(*arguments: str) -> Any:
-    """The JSON document that a pulumi command prints.
+    """Return the JSON document printed by a pulumi command.
 
     Raises:
-        ToolError: pulumi failed; with its output.
+        ToolError: pulumi failed; holds its output.
     """
     done = subprocess.run(["pulumi", *arguments, "--stack", STACK], capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -213,12 +213,12 @@ def pulumi_json(*arguments: str) -> Any:
 
 
 def resources() -> Resources:
-    """The resources of the stack's state by URN."""
+    """Return the resources of the stack's state by URN."""
     return _by_urn(_deployment())
 
 
 def commands(known: Resources, step: Step | None = None, node: str | None = None) -> list[Resource]:
-    """The Commands of a state that do a step, or work on a node; all of them where neither is given."""
+    """Return a state's Commands for a step or a node; all of them without either."""
     found = [resource for resource in known.values() if resource["type"] == COMMAND]
     return [
         resource
@@ -232,37 +232,37 @@ def _variable(resource: Resource, name: str) -> str:
 
 
 def step_of(resource: Resource) -> Step:
-    """What a Command does."""
+    """Return a Command's step."""
     return Step(_variable(resource, "STEP"))
 
 
 def node_of(resource: Resource) -> str:
-    """The node that a Command works on; empty if it works on none."""
+    """Return a Command's node; empty if it has none."""
     return _variable(resource, "NODE")
 
 
 def services(known: Resources) -> list[Resource]:
-    """The services of a state."""
+    """Return the services of a state."""
     return [resource for resource in known.values() if resource["type"] == SERVICE]
 
 
 def targets(chosen: Sequence[Resource]) -> list[str]:
-    """The engine's arguments that limit it to these resources."""
+    """Return the engine's arguments that limit it to these resources."""
     return [argument for resource in chosen for argument in ("--target", str(resource["urn"]))]
 
 
 def name_of(resource: Resource) -> str:
-    """The name of a resource, the end of its URN."""
+    """Return a resource's name, the end of its URN."""
     return str(resource["urn"]).rpartition("::")[2]
 
 
 def outputs(known: Resources) -> Mapping[str, Any]:
-    """The outputs of a state's stack; empty if it never came up."""
+    """Return the outputs of a state's stack; empty if it never came up."""
     return next((r.get("outputs", {}) for r in known.values() if r["type"] == "pulumi:pulumi:Stack"), {})
 
 
 def health_url(url: str) -> str:
-    """Where the proxy of a URL answers with 200 if it reaches an application, whatever the content is."""
+    """Return a proxy's health URL: 200 if the proxy reaches an application, regardless of content."""
     return urllib.parse.urljoin(url, HEALTH_PATH)
 
 
@@ -271,7 +271,7 @@ def _by_urn(deployment: Any) -> Resources:
 
 
 def _deployment() -> Any:
-    """The stack's state; read from its file where there is one, because starting the engine takes a while."""
+    """Return the stack's state, from its file if there is one, because the engine is slow to start."""
     for folder in backend_folder():
         with contextlib.suppress(FileNotFoundError):
             state = json.loads((folder / "stacks" / PACKAGE / f"{STACK}.json").read_text())
@@ -280,10 +280,10 @@ def _deployment() -> Any:
 
 
 def run_again(command: Resource) -> None:
-    """Run the create script of a Command of the state once more, as the engine ran it.
+    """Rerun the create script of a Command of the state, as the engine ran it.
 
     Raises:
-        ToolError: it failed.
+        ToolError: the script failed.
     """
     inputs = command["inputs"]
     print(f"{name_of(command)}: running again", flush=True)
@@ -301,10 +301,10 @@ def run_again(command: Resource) -> None:
 
 
 def recover() -> Resources:
-    """Remove what a killed run left: its lock, half-written files of the state, its list of pending operations.
+    """Clean up after a killed run: its lock, half-written state files, its list of pending operations.
 
     A lock is removed if its pulumi ran on this host and is dead. Scripts finish half-done work, so an interrupted step
-    just runs again.
+    is simply rerun.
 
     Returns:
         The resources of the stack's state by URN.
@@ -341,7 +341,7 @@ def recover() -> Resources:
 
 
 def backend_folder() -> Iterator[Path]:
-    """The folder of the state, if it is on this machine."""
+    """Yield the state's folder, if it is on this machine."""
     url = urllib.parse.urlsplit(os.environ.get("PULUMI_BACKEND_URL", ""))
     if url.scheme == "file":
         yield Path(urllib.parse.unquote(url.path)) / ".pulumi"
@@ -353,7 +353,7 @@ def _locks() -> Iterator[Path]:
 
 
 def _is_pulumi(pid: int) -> bool:
-    """Whether the process runs and is a pulumi, not another program that was given the same id."""
+    """Return whether the process is a running pulumi, not another program with a reused id."""
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip() == "pulumi"
     except (FileNotFoundError, ProcessLookupError):
@@ -361,5 +361,5 @@ def _is_pulumi(pid: int) -> bool:
 
 
 def since(begin: float) -> str:
-    """The time since `begin` (of time.monotonic), as text."""
+    """Return the time since `begin` (from time.monotonic) as text."""
     return f"{time.monotonic() - begin:.0f} s"

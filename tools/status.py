@@ -1,4 +1,4 @@
-"""Show nodes, services and findings on one screen, each with what to do. `--json` prints the same for programs."""
+"""Show nodes, services and findings on one screen, with remedies. `--json` prints the same for programs."""
 
 import json
 import sys
@@ -13,12 +13,12 @@ from tools import stack
 from tools.observe import Member, Observation, observe, service_of
 
 WIDTH = 500
-"""Characters of a line; a narrow terminal wraps it instead of cutting it off."""
+"""Characters per line; a narrow terminal wraps lines instead of truncating them."""
 VERDICTS = {0: "healthy", 1: "degraded", 2: "down"}
 
 
 def status() -> int:
-    """Exit status 0: healthy; 1: degraded; 2: down, no page is served."""
+    """Show the status and return 0: healthy; 1: degraded; 2: down, no page is served."""
     seen = observe()
     if "--json" in sys.argv[1:]:
         print(json.dumps(as_document(seen), indent=2))
@@ -28,7 +28,7 @@ def status() -> int:
 
 
 def as_document(seen: Observation) -> dict[str, object]:
-    """The observation as plain values."""
+    """Return the observation as plain values."""
     return {
         "stack": stack.STACK,
         "code": seen.code,
@@ -50,7 +50,7 @@ def as_document(seen: Observation) -> dict[str, object]:
 
 
 def show(seen: Observation) -> None:
-    """One screen for a person."""
+    """Print one screen for a person."""
     console = Console(highlight=False, soft_wrap=True, width=WIDTH)
     if seen.entries:
         console.print(node_table(seen), "")
@@ -64,7 +64,7 @@ def show(seen: Observation) -> None:
 
 
 def node_table(seen: Observation) -> Table:
-    """One line per node."""
+    """Return a table with one line per node."""
     table = plain_table("node", "address", "role", "swarm", "runs", "release")
     for entry in seen.entries:
         member = seen.members.get(entry.name, Member(entry.name, "unknown", "", ""))
@@ -83,7 +83,7 @@ def node_table(seen: Observation) -> Table:
 
 
 def service_table(seen: Observation) -> Table:
-    """One line per service."""
+    """Return a table with one line per service."""
     table = plain_table("service", "running", "on")
     for name, row in sorted(seen.services.items()):
         nodes = [task[1] for task in seen.tasks if service_of(task[0]) == name and task[2].startswith("Running")]
@@ -92,7 +92,7 @@ def service_table(seen: Observation) -> Table:
 
 
 def plain_table(*names: str) -> Table:
-    """An empty table with narrow columns."""
+    """Return an empty table with narrow columns."""
     columns = (Column(name, no_wrap=True) for name in names)
     return Table(*columns, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
 

@@ -1,6 +1,6 @@
-"""What set-up's Python shares with tools/lib.sh: folders, messages, steps.
+"""Set-up's Python counterpart of tools/lib.sh: folders, messages, steps.
 
-Only the standard library here and in golang.py and engines.py: they also run before the project's environment exists.
+Standard library only, here and in golang.py and engines.py: they also run before the project's environment exists.
 """
 
 import os
@@ -18,11 +18,11 @@ END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class SetupError(Exception):
-    """Something a person can act on; its text is all that is shown."""
+    """An error the user can act on; only its text is shown."""
 
 
 def say(text: str) -> None:
-    """Print a line to stderr: stdout belongs to what a command prints (`make env` is read by eval)."""
+    """Print a line to stderr; stdout is for command output (`make env` is read by eval)."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -30,12 +30,12 @@ def run_step(name: str, hint: str, command: Sequence[str | Path]) -> None:
     """Run a command as a step of set-up; `tools/step` shows it and keeps its log.
 
     Args:
-        name: what the step is called on the terminal and in its log's name.
-        hint: what to do if it fails, a sentence.
+        name: step name, on the terminal and in the log's name.
+        hint: sentence that says what to do on failure.
         command: program and arguments.
 
     Raises:
-        SystemExit: it failed or was interrupted; the user has been told.
+        SystemExit: the step failed or was interrupted; the user has been told.
     """
     if status := _step(name, hint, command):
         sys.exit(status)
@@ -45,7 +45,7 @@ def try_step(name: str, command: Sequence[str | Path]) -> bool:
     """Run a command that may fail as a step; return whether it succeeded.
 
     Raises:
-        SystemExit: it was interrupted; the user has been told.
+        SystemExit: the step was interrupted; the user has been told.
     """
     return _step(name, "", command) == 0
 
@@ -55,7 +55,7 @@ def _step(name: str, hint: str, command: Sequence[str | Path]) -> int:
     try:
         return process.wait()
     except KeyboardInterrupt:
-        # Ctrl-C has reached the step too, a signal to this process alone has not.
+        # Ctrl-C has reached the step too; a signal to this process alone has not.
         for signum in END_SIGNALS:
             signal.signal(signum, signal.SIG_IGN)
         process.terminate()

@@ -1,4 +1,4 @@
-"""Bring the stack up: start machines that merely stopped, exclude dead ones, and fetch the page."""
+"""Bring the stack up: start stopped machines, exclude dead ones, and fetch the page."""
 
 import subprocess
 import time
@@ -14,15 +14,15 @@ from tools.stack import NodeEntry, Resource, Resources, ToolError
 
 START_SECONDS = 60
 RETRY_SECONDS = 10
-"""How long a busy machine, or a swarm that elects a leader, gets before it counts as failed."""
+"""Grace period of a busy machine, or a swarm electing a leader, before it counts as failed."""
 PAGE_SECONDS = 2
-"""How long the first request to each proxy may take; every round doubles it, up to RETRY_SECONDS."""
+"""Time limit for the first request to each proxy; doubles every round, up to RETRY_SECONDS."""
 PAGE_LINES, PAGE_WIDTH, PAGE_BYTES = 10, 120, 65536
-"""How much of the page is shown, and read at most."""
+"""Limits for the page: lines and columns shown, bytes read."""
 
 
 def up() -> int:
-    """Bring the stack up and show what it serves."""
+    """Bring the stack up and show the served page."""
     begin = time.monotonic()
     known = stack.recover()
     entries = created_entries(known)
@@ -38,7 +38,7 @@ def up() -> int:
             if name in availability:  # an interrupted leave may have removed the entry
                 drain(manager, name)
             power_off(name)
-        # They answer again, and are activated last, when they have what they missed.
+        # These answer again; they are activated last, when they have caught up.
         behind = [name for name, state in availability.items() if state == "Drain" and name not in dead]
     errors = task_errors(manager)
     arguments = ("--yes", "--skip-preview", "--suppress-outputs", *replaces(known), *excludes(known, dead))
@@ -50,7 +50,7 @@ def up() -> int:
         raise ToolError("make up failed; fix the error above and run it again")
     known = stack.resources()
     outside = outside_swarm(dead)
-    for entry in stack.nodes():  # today's: one that was behind may have been removed
+    for entry in stack.nodes():  # reread: a node that was behind may have been removed
         if entry.name in behind and entry.name not in [finding.part for finding in outside]:
             activate(known, entry.name)
     for name in dead:
@@ -66,7 +66,7 @@ def up() -> int:
 
 
 def outside_swarm(dead: Sequence[str]) -> list[Finding]:
-    """Today's nodes that answer and are not in the swarm; one that was just started gets a moment to return to it."""
+    """Return current nodes that answer but are outside the swarm; a node just started gets a moment to return."""
     living = [entry for entry in stack.nodes() if entry.name not in dead]
     deadline = time.monotonic() + stack.scaled(RETRY_SECONDS)
     while True:
@@ -80,28 +80,28 @@ def outside_swarm(dead: Sequence[str]) -> list[Finding]:
 
 
 def refused_by_swarm(dead: Sequence[str]) -> list[Finding]:
-    """Today's nodes that answer, and on which Docker names an error of the swarm."""
+    """Return current nodes that answer and whose Docker reports a swarm error."""
     states = {entry.name: swarm_state(entry.name) for entry in stack.nodes() if entry.name not in dead}
     return [outside_finding(name, state, error) for name, (state, error) in states.items() if error]
 
 
 def swarm_state(node: str) -> tuple[str, str]:
-    """What Docker on a node says of its swarm: state and error, mostly empty; two empty texts if it does not answer."""
+    """Return swarm state and error (usually empty) from a node's Docker; two empty texts if it does not answer."""
     done = stack.on_node(node, "docker", "info", "-f", "{{.Swarm.LocalNodeState}} {{.Swarm.Error}}")
     state, _, error = " ".join(done.stdout.split()).partition(" ")
     return state, error
 
 
 def show(findings: Sequence[Finding]) -> None:
-    """A line each, as `make status` has it."""
+    """Print a line per finding, as in `make status`."""
     for finding in findings:
         print(f"{finding.part}: {finding.what}; {finding.remedy}")
 
 
 def excludes(known: Resources, names: Sequence[str]) -> list[str]:
-    """The engine's arguments that exclude everything that belongs to these nodes.
+    """Return the engine's arguments that exclude all resources of these nodes.
 
-    Every step that any node has is excluded, whether or not the state has it for these nodes.
+    Excludes every step that any node has, even if the state lacks it for these nodes.
     """
     nodes = {command["urn"]: stack.node_of(command) for command in stack.commands(known)}
     prefixes = sorted({urn.removesuffix(node) for urn, node in nodes.items() if node})
@@ -109,25 +109,25 @@ def excludes(known: Resources, names: Sequence[str]) -> list[str]:
 
 
 def activate(known: Resources, node: str) -> None:
-    """Let a drained node take tasks again, once a container of each image starts there."""
+    """Activate a drained node once a container of each image starts on it."""
     for step in (Step.IMAGE_DELIVERY, Step.ACTIVATION):
         for command in stack.commands(known, step, node):
             stack.run_again(command)
 
 
 def created_entries(known: Resources) -> list[NodeEntry]:
-    """The nodes whose machines were created to the end, and not half removed since."""
+    """Return the nodes whose machines are completely created and not partly removed since."""
     return [entry for entry in stack.nodes() if _machine(entry, known) and _is_complete(entry)]
 
 
 def replaces(known: Resources) -> list[str]:
-    """The engine's arguments that replace machines which the state has and which are half removed."""
+    """Return the engine's arguments that replace partly removed machines of the state."""
     machines = [_machine(entry, known) for entry in stack.nodes() if not _is_complete(entry)]
     return [argument for machine in machines if machine for argument in ("--replace", machine["urn"])]
 
 
 def _machine(entry: NodeEntry, known: Resources) -> Resource | None:
-    """A node's machine in the state, unless its replacement is pending: the engine creates that one by itself."""
+    """Return a node's machine in the state, unless a replacement is pending: the engine creates that itself."""
     machines = stack.commands(known, Step.MACHINE, entry.name)
     return next((machine for machine in machines if not machine.get("pendingReplacement")), None)
 
@@ -137,9 +137,9 @@ def _is_complete(entry: NodeEntry) -> bool:
 
 
 def wake(entries: Sequence[NodeEntry]) -> list[str]:
-    """Start machines that merely stopped; the names of those that are dead.
+    """Start stopped machines; return the names of the dead ones.
 
-    A machine that runs and does not answer may just be busy: it is asked once more, for longer.
+    A running machine that does not answer may just be busy: it is asked again, with a longer limit.
     """
     unreachable = stack.unreachable(entries)
     if not unreachable:
@@ -152,7 +152,7 @@ def wake(entries: Sequence[NodeEntry]) -> list[str]:
 
 
 def start(entry: NodeEntry) -> bool:
-    """Start a machine that exists and is stopped."""
+    """Start an existing, stopped machine."""
     if power(entry.name, "state").stdout != "off\n":
         return False
     print(f"{entry.name} was stopped; starting it", flush=True)
@@ -160,7 +160,7 @@ def start(entry: NodeEntry) -> bool:
 
 
 def power_off(name: str) -> None:
-    """Power off a dead machine that still runs: cut off or hung, it would serve stale content when it returns."""
+    """Power off a dead machine that still runs: cut off or hung, it would serve stale content on its return."""
     state = power(name, "state").stdout
     if state == "on\n":
         print(f"{name} runs and does not answer; powering it off, the next make up starts it", flush=True)
@@ -175,13 +175,13 @@ def power(name: str, action: str) -> subprocess.CompletedProcess[str]:
 
 
 def drain(manager: str, name: str) -> None:
-    """Drain a dead node, with the reason as its label."""
+    """Drain a dead node, with the reason as a label."""
     reason = f"{LABEL_DRAINED}=make up found it unreachable"
     manage(manager, "node", "update", "--availability", "drain", "--label-add", reason, name)
 
 
 def remove_lost_services(manager: str, known: Resources) -> None:
-    """Remove services that run but are missing from the state, so that they can be created again."""
+    """Remove running services missing from the state, so that they can be re-created."""
     names = {service["inputs"]["name"] for service in stack.services(known)}
     listing = ("service", "ls", "--filter", f"label={LABEL_SERVICE}", "--format", "{{.Name}}")
     found = stack.on_node(manager, "docker", *listing)
@@ -191,7 +191,7 @@ def remove_lost_services(manager: str, known: Resources) -> None:
 
 
 def task_errors(manager: str | None) -> dict[str, str]:
-    """The errors of failed tasks, by their ids: the engine does not know why a service was rolled back."""
+    """Return the errors of failed tasks by task id; the engine does not know why a service was rolled back."""
     if not manager:
         return {}
     faults = [row for kind, *row in ask_swarm(manager) if kind == "fault"]
@@ -199,25 +199,25 @@ def task_errors(manager: str | None) -> dict[str, str]:
 
 
 def members(manager: str) -> dict[str, str]:
-    """The swarm's nodes with their availability; one that has just been started may still count as down."""
+    """Return the availability of the swarm's nodes by name; a node just started may still count as down."""
     listing = manage(manager, "node", "ls", "--format", "{{.Hostname}} {{.Availability}}")
-    # The name of a node that has only just joined is not known yet.
+    # A node that has only just joined has no known name yet.
     return {name: availability for name, _, availability in (line.rpartition(" ") for line in listing.splitlines())}
 
 
 def ready_members(manager: str) -> set[str]:
-    """The names of the nodes that the swarm reaches."""
+    """Return the names of the nodes the swarm reaches."""
     listing = manage(manager, "node", "ls", "--format", "{{.Status}} {{.Hostname}}")
     return {name for status, _, name in (line.partition(" ") for line in listing.splitlines()) if status == "Ready"}
 
 
 def manage(manager: str, *arguments: str) -> str:
-    """What docker prints on a manager.
+    """Return the output of docker on a manager.
 
-    The swarm refuses for a moment while it elects a leader, or notices itself that a node is down.
+    The swarm refuses briefly while it elects a leader, or notices that a node is down.
 
     Raises:
-        ToolError: it still refuses after that; with its output.
+        ToolError: the swarm still refuses after the retries; holds the output.
     """
     deadline = time.monotonic() + stack.scaled(RETRY_SECONDS)
     while True:
@@ -231,13 +231,13 @@ def manage(manager: str, *arguments: str) -> str:
 
 
 def show_page(urls: Sequence[str]) -> None:
-    """Wait for the first proxy that reaches an application, and show the page that it serves.
+    """Wait for the first proxy that reaches an application, and show its page.
 
-    A proxy that was just started takes a moment. One that still holds a connection to a node that has just vanished may
-    need seconds for an answer. Whether there is a page is up to the content: it does not decide.
+    A proxy just started takes a moment. One with an open connection to a node that just vanished may need seconds to
+    answer. Whether there is a page depends on the content, so its absence is not a failure.
 
     Args:
-        urls: of the proxies whose nodes are alive.
+        urls: URLs of the proxies on living nodes.
     """
     seconds = stack.scaled(PAGE_SECONDS)
     deadline = time.monotonic() + stack.scaled(START_SECONDS)
@@ -259,7 +259,7 @@ def show_page(urls: Sequence[str]) -> None:
 
 
 def _page(url: str, seconds: float) -> str:
-    """What a proxy answers, for a terminal: where it comes from, and the first lines of it."""
+    """Return a proxy's answer for a terminal: its origin and first lines."""
     try:
         with stack.DIRECTLY.open(url, timeout=seconds) as answer:
             return _described(url, "answers", answer.headers, answer.read(PAGE_BYTES))
@@ -274,7 +274,7 @@ def _described(url: str, answers: str, headers: Message, body: bytes) -> str:
 
 
 def excerpt(body: bytes) -> str:
-    """The first lines of a page, without anything that a terminal would obey."""
+    """Return the first lines of a page, without terminal control sequences."""
     if b"\0" in body:
         return "(not a text)"
     lines = body.decode(errors="replace").expandtabs().splitlines()

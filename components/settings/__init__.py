@@ -1,4 +1,4 @@
-"""The settings of a stack: typed, effective, and refused as a whole when any of them is wrong."""
+"""The settings of a stack: typed, with defaults filled in, and refused as a whole if any of them is wrong."""
 
 from components.settings.faults import SettingsError
 from components.settings.load import REDIRECTING_VARIABLES, load, parse

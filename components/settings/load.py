@@ -17,28 +17,28 @@ from components.settings.rules import RULES
 from components.settings.types import host_label
 
 RESOURCES_AT_ONCE = 4
-"""Resources a machine that the engine must be able to work on at once, or a rebuild of all machines hangs."""
+"""Resources per machine that the engine must process in parallel, or a rebuild of all machines hangs."""
 REDIRECTING_VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "DOCKER_API_VERSION")
-"""Environment variables that win over the docker provider's own arguments."""
+"""Environment variables that override the docker provider's arguments."""
 
 
 def load() -> Settings:
-    """Read and check the settings of the stack that runs.
+    """Read and check the settings of the running stack.
 
     Raises:
         SettingsError: at least one setting is wrong; the message names all of them.
     """
     prefix = f"{PACKAGE}:"
     values = {key.removeprefix(prefix): text for key, text in all_config().items() if key.startswith(prefix)}
-    if pulumi.runtime.is_dry_run():  # connects to nothing
+    if pulumi.runtime.is_dry_run():  # a preview makes no connections
         return parse(pulumi.get_stack(), values, {})
     return parse(pulumi.get_stack(), values, os.environ, pulumi.runtime.settings.SETTINGS.parallel)
 
 
 def all_config() -> Mapping[str, str]:
-    """Every configuration value of the stack as text, whoever it belongs to.
+    """Return every configuration value of the stack as text, in every namespace.
 
-    `pulumi.Config` answers for known keys; only the whole map shows an unknown one.
+    `pulumi.Config` only answers for known keys; unknown ones appear only in the whole map.
     """
     return {**pulumi.runtime.config.get_config_env(), **pulumi.runtime.config.CONFIG.get()}
 
@@ -46,13 +46,13 @@ def all_config() -> Mapping[str, str]:
 def parse(
     stack: str, values: Mapping[str, str], environment: Mapping[str, str], parallel: int | None = None
 ) -> Settings:
-    """Check values as they stand in the stack file (objects as JSON text) and fill in the defaults.
+    """Check values as in the stack file (objects as JSON text) and fill in the defaults.
 
     Args:
-        stack: the stack's name.
-        values: text by key, keys without the project's name.
-        environment: the variables of this process; none where the engine only previews.
-        parallel: how many resources the engine works on at once; None where it only previews.
+        stack: stack name.
+        values: text by key, without the project name.
+        environment: environment variables of this process; empty in a preview.
+        parallel: number of resources the engine processes in parallel; None in a preview.
 
     Raises:
         SettingsError: at least one value is wrong; the message names all of them.
@@ -75,7 +75,7 @@ def parse(
 
 
 def _sections(values: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
-    """The valid sections by name, and a line for each fault of the others."""
+    """Return the valid sections by name, and one line per fault of the others."""
     sections: dict[str, Any] = {}
     faults: list[str] = []
     computed: Mapping[str, Mapping[str, Any]] = {}
@@ -92,7 +92,7 @@ def _sections(values: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
 
 
 def _with_defaults(section: str, given: Any, defaults: Mapping[str, Any]) -> Any:
-    """A section with its computed defaults; of applications, each one. Null counts as not given."""
+    """Return a section with its computed defaults, applied to each application. Null counts as unset."""
     if not isinstance(given, dict):
         return given
     if section == APPLICATIONS:
@@ -101,7 +101,7 @@ def _with_defaults(section: str, given: Any, defaults: Mapping[str, Any]) -> Any
 
 
 def _value(text: str) -> Any:
-    """A value as YAML had it: objects, numbers and booleans arrive as JSON text, anything else is a word."""
+    """Return a value as in YAML: objects, numbers and booleans arrive as JSON text, anything else is a word."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

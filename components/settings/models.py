@@ -1,4 +1,4 @@
-"""The sections of a stack's settings, as the stack file has them; here those about machines."""
+"""The sections of a stack's settings, as in the stack file; this module defines those about machines."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -20,7 +20,7 @@ from components.settings.types import (
 
 MOST_WORKERS = 8
 WORKERS_OF_A_HOST = 4
-"""The bound on existing hosts; one with fewer CPUs starts fewer."""
+"""Limit for existing hosts; one with fewer CPUs starts fewer."""
 
 
 class MachineSize(Section):
@@ -45,7 +45,7 @@ class MachineSize(Section):
 
 
 class HostSettings(Section):
-    """A host that exists. The key that opens it is the user's own, from ssh's agent or `~/.ssh`."""
+    """An existing host. Its login key is the user's, from the ssh agent or `~/.ssh`."""
 
     name: HostLabel = Field(description="The host's own name, as `uname -n` prints it.", examples=["web-1"])
     address: Address = Field(
@@ -94,19 +94,19 @@ class MachinesSettings(Section):
 
     @property
     def total(self) -> int:
-        """How many machines there are."""
+        """The number of machines."""
         return len(self.hosts) or self.count
 
     @property
     def workers(self) -> int:
-        """How many processes of nginx the machines bear; how many CPUs a host has is not known here."""
+        """The number of nginx processes the machines can run; the CPU count of a host is unknown here."""
         if self.hosts:
             return WORKERS_OF_A_HOST
         return min(MOST_WORKERS, max([self.cpus, *(size.cpus or 0 for size in self.overrides.values())]))
 
     @property
     def timeout_factor(self) -> int:
-        """How many times as long as a container a machine may take for anything: it may be emulated."""
+        """Multiplier of all timeouts, relative to a container: the machine may be emulated."""
         return 5 if self.provider in ("libvirt", "virtualbox") else 1
 
 
@@ -124,7 +124,7 @@ class SwarmSettings(Section):
 
 
 class ImagesSettings(Section):
-    """Where container images come from."""
+    """Sources of container images."""
 
     nginx: ImageReference | None = Field(
         None,
@@ -156,4 +156,4 @@ SECTIONS: Mapping[str, TypeAdapter[Any]] = {
     "proxy": TypeAdapter(ProxySettings),
 }
 DEFAULTS: Mapping[str, Any] = {"network": "192.168.56.0/24"}
-"""Of sections that are no object."""
+"""Defaults of sections that are not objects."""

@@ -1,4 +1,4 @@
-"""What the settings plan: every value effective, and the nodes."""
+"""The plan: effective settings and nodes."""
 
 import ipaddress
 from collections.abc import Iterator, Mapping
@@ -16,14 +16,14 @@ from components.settings.models import (
 from components.settings.services import ApplicationSettings, ContentSettings, ProxySettings
 
 BACKEND = "backend"
-"""The application that comes with the product."""
+"""The built-in application."""
 FIRST_NODE_OFFSET = 10
-"""Node N has the network's address plus this plus N: core-01 in 192.168.56.0/24 is 192.168.56.11."""
+"""Node N has the network address plus this offset plus N: core-01 in 192.168.56.0/24 is 192.168.56.11."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """One node as the settings plan it: a machine to create (`memory` in MB), or a `host` that exists."""
+    """A planned node: a machine to create (`memory` in MB), or an existing `host`."""
 
     name: str
     address: str
@@ -36,7 +36,7 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All settings of a stack, checked and effective; `applications` by name, the product's own first."""
+    """All settings of a stack, checked and with defaults; `applications` by name, the built-in one first."""
 
     stack: str
     network: ipaddress.IPv4Network
@@ -55,17 +55,17 @@ class Settings:
 
 
 def odd(count: int) -> int:
-    """The largest odd number up to a count."""
+    """Return the largest odd number up to a count."""
     return count if count % 2 else count - 1
 
 
 def node_name(machines: MachinesSettings, index: int) -> str:
-    """The name of a machine that is created, counted from 0."""
+    """Return the name of a created machine; the index starts at 0."""
     return f"{machines.prefix}-{index + 1:02d}"
 
 
 def computed_defaults(machines: MachinesSettings) -> Mapping[str, Mapping[str, Any]]:
-    """Defaults that depend on the machines, by section; of applications, for each one."""
+    """Return the defaults that depend on the machines, by section; those for applications apply to each one."""
     application = {"replicas": min(2, machines.total), "memory": 64 * machines.workers}
     return {
         "swarm": {"managers": odd(min(3, machines.total))},
@@ -76,7 +76,7 @@ def computed_defaults(machines: MachinesSettings) -> Mapping[str, Mapping[str, A
 
 
 def plan(stack: str, sections: Mapping[str, Any]) -> Settings:
-    """The settings of a stack, from its valid sections."""
+    """Return the settings of a stack from its valid sections."""
     network = ipaddress.IPv4Network(sections["network"])
     own = ApplicationSettings(**sections[BACKEND].model_dump())
     return Settings(

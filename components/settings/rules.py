@@ -1,4 +1,4 @@
-"""Rules that look at more than one setting, or at this machine; the first line of each docstring is the manual."""
+"""Rules across settings or about this machine; the first line of each docstring goes into the manual."""
 
 import ipaddress
 import itertools
@@ -18,7 +18,7 @@ VIRTUALBOX_NETWORKS = ipaddress.IPv4Network("192.168.56.0/21")
 DECIDED_BY_HOSTS = ("box", "count", "memory", "cpus", "prefix", "overrides")
 NODE_PORTS = {22: "ssh", 2377: "swarm control", 7946: "swarm gossip"}
 RESERVED_NAMES = (BACKEND, "proxy")
-"""Names of services that come with the product."""
+"""Names of built-in services."""
 
 Applications = Mapping[str, ApplicationSettings]
 
@@ -66,7 +66,7 @@ def check_overrides(machines: MachinesSettings) -> Iterator[str]:
 
 
 def check_hosts(network: str, machines: MachinesSettings) -> Iterator[str]:
-    """Hosts are listed with provider ssh only, and settings that the hosts determine are left out."""
+    """Hosts require provider ssh, and settings determined by the hosts must be omitted."""
     if machines.provider != "ssh":
         if machines.hosts:
             rule = f"only apply to provider ssh; {machines.provider} creates its own machines"
@@ -88,7 +88,7 @@ def check_hosts(network: str, machines: MachinesSettings) -> Iterator[str]:
 
 
 def check_names(applications: Applications) -> Iterator[str]:
-    """Applications have names and host names of their own."""
+    """Applications have unique names and host names."""
     for name in sorted(applications.keys() & set(RESERVED_NAMES)):
         yield fault(f"applications.{name}", name, "is a service that comes with the product", "docs")
     hosts = [host for application in applications.values() for host in application.hosts]
@@ -109,7 +109,7 @@ def check_replicas(
 def check_ports(
     machines: MachinesSettings, backend: BackendSettings, applications: Applications, proxy: ProxySettings
 ) -> Iterator[str]:
-    """All services use different ports, and none that the node itself uses."""
+    """Services use different ports, none of which the node itself uses."""
     owners = NODE_PORTS | {host.port: "ssh" for host in machines.hosts}
     services = _services(backend, applications, proxy)
     taken = {settings.port for settings in services.values()} | owners.keys()
@@ -122,7 +122,7 @@ def check_ports(
 def _services(
     backend: BackendSettings, applications: Applications, proxy: ProxySettings
 ) -> Mapping[str, BackendSettings | ProxySettings]:
-    """Every service by the key of its settings."""
+    """Return every service by the key of its settings."""
     others = {f"applications.{name}": settings for name, settings in applications.items()}
     return {BACKEND: backend, **others, "proxy": proxy}
 
@@ -163,7 +163,7 @@ def _broken_rule(path: Path, name: str) -> str:
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except OSError:  # a name that is too long for the file system
+    except OSError:  # name too long for the file system
         return False
 
 
@@ -178,4 +178,4 @@ RULES: Mapping[Callable[..., Iterator[str]], tuple[str, ...]] = {
     check_ports: ("machines", "backend", "applications", "proxy"),
     check_content: ("content",),
 }
-"""Each rule, and the sections that it looks at: it is skipped while one of them is refused by itself."""
+"""The rules and the sections they check. A rule is skipped if one of its sections is already refused."""

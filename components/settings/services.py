@@ -1,4 +1,4 @@
-"""The sections about what is served: content, applications, proxies."""
+"""Sections for served content: content, applications and proxies."""
 
 from pydantic import Field
 
@@ -38,7 +38,7 @@ class ContentSettings(Section):
 
 
 class BackendSettings(Section):
-    """The application that comes with the product: it serves the content to all visitors."""
+    """The built-in application, which serves the content to all visitors."""
 
     replicas: int = Field(
         2,
@@ -60,7 +60,7 @@ class BackendSettings(Section):
 
 
 class ApplicationSettings(BackendSettings):
-    """A further application that serves the content, on a port of its own."""
+    """A further application that serves the content on its own port."""
 
     port: int = Field(ge=1, le=65535, description="Port of each task on its node.", examples=[8081])
     hosts: list[HostName] = Field(
@@ -71,7 +71,7 @@ class ApplicationSettings(BackendSettings):
 
 
 class ProxySettings(Section):
-    """The service that visitors talk to."""
+    """The service that receives visitors."""
 
     replicas: int = Field(
         2,

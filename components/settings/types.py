@@ -1,4 +1,4 @@
-"""Types of settings: each refuses a bad value by its own rule."""
+"""Types of settings; each refuses bad values by its own rule."""
 
 import ipaddress
 import re
@@ -8,11 +8,11 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, WithJsonSchema
 
 PRIVATE_NETWORKS = tuple(ipaddress.IPv4Network(cidr) for cidr in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
-"""RFC 1918. Other private ranges are no place for machines: loopback, link-local, the nodes' own bridges."""
+"""RFC 1918. Other private ranges are unsuitable for machines: loopback, link-local, the nodes' own bridges."""
 
 
 def matching(pattern: str, rule: str) -> Callable[[str], str]:
-    """A validator that refuses a text unless the whole of it matches; the refusal quotes the rule."""
+    """Return a validator that refuses a text unless all of it matches; the refusal quotes the rule."""
 
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -26,7 +26,7 @@ host_label = matching(
     r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?",
     "must be a lower case RFC 1123 host name of at most 30 letters, digits and inner hyphens",
 )
-# Without addresses: the proxies' own health checks go to 127.0.0.1.
+# IP addresses are excluded: the proxies' health checks go to 127.0.0.1.
 _host_name = matching(
     r"(?=.{1,253}$)(?!(.*\.)?[0-9]+$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*",
     "must be a lower case host name, as visitors type it",
@@ -85,7 +85,7 @@ def _address(value: str) -> str:
 
 
 def _text(rule: str, **more: object) -> WithJsonSchema:
-    """How the settings' manual describes a text with a rule of its own."""
+    """Return the description of a text type with its own rule, for the settings manual."""
     return WithJsonSchema({"type": "string", "format": rule, **more})
 
 
@@ -119,6 +119,6 @@ NginxSize = Annotated[str, AfterValidator(_size), _text("digits, optionally foll
 
 
 class Section(BaseModel):
-    """What all sections share: unknown keys are refused, values are not converted, nothing changes later."""
+    """Base of all sections: unknown keys are refused, values are not converted, instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

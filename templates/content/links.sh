@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# The links of a node's content: `current` is served; a file that it lacks is looked for in `next`, the release that was
-# delivered last, and in `previous/1`, `previous/2` and so on. All of them work in the content's folder.
+# Links to a node's releases: `current` is served; files missing there are looked up in `next`, the last release
+# delivered, and in `previous/1`, `previous/2` and so on. All functions work in the content folder.
 
-# lead LINK RELEASE: LINK leads to the release, in one step; releases are beside `next` and `current`.
+# lead LINK RELEASE: points LINK at the release atomically; releases are beside `next` and `current`.
 lead() {
   local up=""
   if [[ $1 == */* ]]; then up=../; fi
@@ -10,7 +10,7 @@ lead() {
   mv -T "$1.new" "$1"
 }
 
-# switch RELEASE KEEP: serve the release; keep as many others. `used/RELEASE` has the time of the last switch to it.
+# switch RELEASE KEEP: serves the release and keeps KEEP others. `used/RELEASE` has the time of the last switch to it.
 switch() {
   [[ -e releases/$1 ]] || { echo "the release is not there" >&2 && exit 1; }
   mkdir -p previous used
@@ -22,11 +22,11 @@ switch() {
   forget "$1" "$2"
 }
 
-# by_use: releases that were served, the last one first.
+# by_use: releases served so far, latest first.
 by_use() { find used -type f -printf '%T@ %f\n' | sort -rn | cut -d' ' -f2; }
 
-# remember KEEP: what was served so far is found as the previous releases. Each moves to a later place, the last one
-# first, so a visitor who goes through them meanwhile misses none.
+# remember KEEP: links the releases served so far as the previous ones. Each moves to a later place, last one first, so
+# that a visitor stepping through them meanwhile misses none.
 remember() {
   local served place
   mapfile -t served < <(by_use)
@@ -35,7 +35,7 @@ remember() {
   done
 }
 
-# forget RELEASE KEEP: remove all other releases but those used last, and links that lead nowhere.
+# forget RELEASE KEEP: removes all other releases except the last used ones, and dangling links.
 forget() {
   local kept name
   kept=$(by_use | head -n "$(($2 + 1))")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Switches this node to a release that all nodes have; visitors notice nothing.
+# Switches this node to a release that all nodes have, without any effect on visitors' requests.
 # Inputs: WORK, NODE, RELEASE, KEEP.
 set -euo pipefail
 . templates/lib.sh

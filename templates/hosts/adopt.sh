@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Adopts this host as a node. Runs on the host as root, and continues an adoption that was interrupted. Ends with status 3 if
-# it refuses the host; then nothing has changed. The last line of its output describes the host.
-# Arguments: NODE (its name in the settings), OWNER (the stack's key and the node), WHOSE (the same for people), USER (who logs
-# in), RELEASE (text of the script that gives the host back), DAEMON (settings of a Docker that the adoption installs), PORT…
-# (what the services listen on).
+# Adopts this host as a node. Runs on the host as root, and resumes an interrupted adoption. Exits with status 3 if it
+# refuses the host, which is then unchanged. The last line of its output describes the host.
+# Arguments: NODE (name in the settings), OWNER (the stack's key and the node), WHOSE (the same in readable form), USER
+# (login user), RELEASE (text of the release script), DAEMON (settings of a Docker installed by the adoption), PORT…
+# (ports of the services).
 set -euo pipefail
 . templates/hosts/lib.sh
 
 node=$1 owner=$2 whose=$3 user=$4 release=$5 daemon=$6
 ports=("${@:7}")
 
-# missing_packages: Debian packages of the programs that a node needs and this host lacks.
+# missing_packages: prints the Debian packages of programs that a node needs and this host lacks.
 missing_packages() {
   local program package
   while read -r program package; do
@@ -26,7 +26,7 @@ refuse() {
   exit 3
 }
 
-# obstacles: why this host can't be adopted, a line each.
+# obstacles: prints why this host can't be adopted, one reason per line.
 obstacles() {
   local name system packages port
   name=$(uname -n)
@@ -60,7 +60,7 @@ docker_obstacles() {
   fi
 }
 
-# changes: what the adoption adds, a line each.
+# changes: prints what the adoption adds, one item per line.
 changes() {
   local packages path
   mapfile -t packages < <(missing_packages)
@@ -86,7 +86,7 @@ changes() {
   if command -v iptables >/dev/null; then iptables -S FORWARD | awk '$1 == "-P" { print "policy", $3 }'; else echo "policy ACCEPT"; fi
 }
 
-# record: the owner comes first, so that a draft can be told apart.
+# record: writes the owner first, to tell drafts apart.
 record() {
   rm -rf "$FOLDER_DRAFT"
   mkdir -p "$FOLDER_DRAFT"
@@ -97,7 +97,7 @@ record() {
   mv -T "$FOLDER_DRAFT" "$FOLDER_HOST"
 }
 
-# configure_docker: a Docker that is running already is not restarted: that would stop the node's tasks.
+# configure_docker: does not restart a running Docker, which would stop the node's tasks.
 configure_docker() {
   local file=/etc/docker/daemon.json
   if [[ $(recorded file) != *"$file"* ]]; then return 0; fi
@@ -108,7 +108,7 @@ configure_docker() {
   printf '%s\n' "$daemon" >"$file"
 }
 
-# are_installed NAME…: all of these packages, completely.
+# are_installed NAME…: all of these packages are completely installed.
 are_installed() { [[ $(dpkg-query -W -f '${db:Status-Abbrev}\n' "$@" 2>/dev/null | grep -c '^ii') == "$#" ]]; }
 
 umask 022

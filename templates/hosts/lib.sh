@@ -1,17 +1,17 @@
 # shellcheck shell=bash
-# What the adoption and the release of a host share. It all runs on the host as root.
+# Shared by adoption and release of a host. All of it runs on the host as root.
 . templates/contract.sh
 
-# recorded KIND: the names that the record has of this kind.
+# recorded KIND: prints the recorded names of this kind.
 recorded() { awk -v kind="$1" '$1 == kind { print $2 }' "$FOLDER_HOST/changes"; }
 
 # docker_is_new: the adoption installed Docker.
 docker_is_new() { [[ -n $(recorded forwarding) ]]; }
 
-# docker_answers: without `docker info`, which takes 20 s in a swarm that lost its quorum.
+# docker_answers: avoids `docker info`, which takes 20 s in a swarm without a quorum.
 docker_answers() { command -v docker >/dev/null && docker version >/dev/null 2>&1; }
 
-# debian COMMAND…: apt-get without questions; if it fails, the end of its output is the error.
+# debian COMMAND…: runs apt-get without prompts; if it fails, the end of its output is the error.
 debian() {
   local output
   output=$(DEBIAN_FRONTEND=noninteractive SUDO_FORCE_REMOVE=yes timeout 600 apt-get -q -y -o DPkg::Lock::Timeout=120 \
@@ -22,10 +22,10 @@ debian() {
   printf '%s\n' "$output"
 }
 
-# in_group USER: is a member of the group docker.
+# in_group USER: is in the group docker.
 in_group() { [[ " $(id -nG "$1") " == *" docker "* ]]; }
 
-# listens PORT: some program does.
+# listens PORT: a program listens on it.
 listens() {
   cat /proc/net/tcp* | awk -v port=":$(printf %04X "$1")" '$4 == "0A" && substr($2, length($2) - 4) == port { found = 1 } END { exit !found }'
 }

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Gives this host back as the stack found it. Runs on the host as root, where the adoption put it, and needs nothing else.
-# Argument: `leave` leaves the swarm and does no more.
+# Restores this host to its state before the adoption. Runs on the host as root, where the adoption put it, without
+# other files. Argument: `leave` only leaves the swarm.
 set -euo pipefail
 . templates/hosts/lib.sh
 
-# leave_swarm: returns when its ports are free, which the next adoption needs.
+# leave_swarm: returns once its ports are free; the next adoption needs them.
 leave_swarm() {
   local output try
   if ! output=$(docker swarm leave --force 2>&1); then
@@ -19,7 +19,7 @@ leave_swarm() {
   echo "its Docker left the swarm but still listens on port 2377 or 7946; restart it there: systemctl restart docker" >&2
 }
 
-# remove_containers: the services' own. Docker removes some of them itself once it has left the swarm.
+# remove_containers: removes the services' containers. Docker itself removes some after leaving the swarm.
 remove_containers() {
   local try left output
   for ((try = 0; try < 60; try++)); do
@@ -32,7 +32,7 @@ remove_containers() {
   return 1
 }
 
-# empty_docker: removes what the stack left in a Docker that stays.
+# empty_docker: removes the stack's leftovers from a Docker that stays.
 empty_docker() {
   local name
   leave_swarm
@@ -44,12 +44,12 @@ empty_docker() {
   done
 }
 
-# dependents NAME…: other packages that would be removed with these.
+# dependents NAME…: prints other packages that would be removed with these.
 dependents() {
   apt-get -s purge "$@" | awk -v names=" $* " '($1 == "Purg" || $1 == "Remv") && !index(names, " " $2 " ") { print $2 }' | sort -u
 }
 
-# remove_packages: those that the adoption added, unless others depend on them by now.
+# remove_packages: removes the packages the adoption added, unless others now depend on them.
 remove_packages() {
   local name others="" packages=()
   for name in $(recorded package); do
@@ -63,7 +63,7 @@ remove_packages() {
   fi
 }
 
-# purge NAME…: with their data. Docker's own way to purge fails if its folder is a mount.
+# purge NAME…: purges packages with their data. Docker's own purge fails if its folder is a mount.
 purge() {
   local name mode
   if docker_is_new; then
@@ -83,14 +83,14 @@ purge() {
   done
 }
 
-# remove_traces: what a stopped Docker leaves in the kernel.
+# remove_traces: removes what a stopped Docker leaves in the kernel.
 remove_traces() {
   local link
   for link in docker0 docker_gwbridge; do
     if [[ -e /sys/class/net/$link ]]; then ip link delete "$link"; fi
   done
   if command -v iptables-save >/dev/null; then
-    # Docker's own chains and bridges only, not others whose names merely contain such a word.
+    # Only Docker's own chains and bridges, not others whose names merely contain such a word.
     iptables-save | grep -v -E '(^:| )DOCKER(-[A-Z0-9-]+)? | DOCKER(-[A-Z0-9-]+)?$|docker0|docker_gwbridge' |
       sed "s/^:FORWARD DROP /:FORWARD $(recorded policy) /" | iptables-restore
   fi
@@ -112,7 +112,7 @@ for member in $(recorded member); do
   if in_group "$member"; then gpasswd -d "$member" docker; fi
 done
 remove_packages
-# The record goes last: until then, an interrupted release can be run again.
+# Remove the record last: until then, an interrupted release can be rerun.
 find "$FOLDER_SITE" -mindepth 1 -maxdepth 1 ! -path "$FOLDER_HOST" -exec rm -rf {} +
 mv -T "$FOLDER_HOST" "$FOLDER_DRAFT"
 rm -rf "$FOLDER_SITE"

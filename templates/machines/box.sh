@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Provides the box of the stack's virtual machines: a public one if it is available, else one built here from Debian packages.
-# Inputs: WORK, STACK, PROVIDER, BOX (name of the public one, or `own`), IMAGE (localhost/site/machine:…, from which an own one
-# is built), MIRROR, LOG.
+# Provides the box of the stack's virtual machines: a public one if available, else one built here from Debian packages.
+# Inputs: WORK, STACK, PROVIDER, BOX (name of the public one, or `own`), IMAGE (localhost/site/machine:…, base of an own
+# box), MIRROR, LOG.
 set -euo pipefail
 . templates/lib.sh
 # shellcheck source=templates/machines/providers/docker.sh
@@ -9,7 +9,7 @@ set -euo pipefail
 
 boxes=${XDG_CACHE_HOME:-$HOME/.cache}/swarm-site/boxes
 
-# public_box: sets `file` to the public box's; fails if it is not available, with `why`.
+# public_box: sets `file` to the public box; if it is unavailable, fails and sets `why`.
 public_box() {
   local catalogue newest version url
   why="its catalogue did not answer within 8 s"
@@ -36,18 +36,18 @@ recipe() {
   for part; do cat "$part/packages"; done | sort -u >"$RECIPE_FOLDER/packages"
 }
 
-# disk, in a container of the own box's image: writes the root file system on stdin to a disk, and its kernel beside it.
+# disk, in a container of the own box's image: writes the root file system on stdin to a disk, its kernel beside it.
 disk() {
   mkdir /disk
   tar -x -C /disk
-  # Docker's own file.
+  # Created by Docker.
   rm -f /disk/.dockerenv
   mv /disk/boot/vmlinuz-* /out/vmlinuz
   mv /disk/boot/initrd.img-* /out/initrd
   mke2fs -q -t ext4 -E assume_storage_prezeroed=1 -d /disk /out/disk.raw 8G
 }
 
-# own_box: sets `file` to the box built from Debian packages, and builds it if the cache lacks it.
+# own_box: sets `file` to the box built from Debian packages; builds it if it is not in the cache.
 own_box() {
   local name=${IMAGE##*/} folder container
   name=${name/:/-}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Creates one machine in a folder of its own and waits until Docker answers on it.
-# Inputs: WORK, STACK, NODE, PROVIDER, SSH_CONFIG (text), and those of its provider.
+# Creates one machine in its own folder and waits until its Docker answers.
+# Inputs: WORK, STACK, NODE, PROVIDER, SSH_CONFIG (text), and those of the provider.
 set -euo pipefail
 . templates/lib.sh
 # shellcheck source=templates/machines/providers/docker.sh

@@ -7,7 +7,7 @@ set -euo pipefail
 
 mkdir -p "$LOCKS"
 take_lock "$LOCKS/$NODE" 300
-# A half removed machine is created again by the next run, not taken for a dead one.
+# The next run then re-creates a partly removed machine instead of taking it for dead.
 rm -f "$MACHINES/$NODE/$MACHINE_COMPLETE"
 remove_machine "$NODE"
 say "removed in $SECONDS s"

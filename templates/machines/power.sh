@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Tells or changes the power state of a machine, for `make up`. Inputs: WORK, STACK, NODE, PROVIDER, ACTION (state, start, off).
+# Prints or changes a machine's power state, for `make up`.
+# Inputs: WORK, STACK, NODE, PROVIDER, ACTION (state, start, off).
 set -euo pipefail
 . templates/lib.sh
 # shellcheck source=templates/machines/providers/docker.sh

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Prepares the stack's folder on this machine: key pair, list of nodes, ssh configuration; and the machines' network.
-# Inputs: WORK, STACK, PROVIDER, NODES (lines: name address role), SSH_CONFIG (text), and those of its provider.
+# Prepares the stack's folder on this machine (key pair, node list, ssh configuration) and the machines' network.
+# Inputs: WORK, STACK, PROVIDER, NODES (lines: name address role), SSH_CONFIG (text), and those of the provider.
 set -euo pipefail
 . templates/lib.sh
 # shellcheck source=templates/machines/providers/docker.sh
 . "templates/machines/providers/$PROVIDER.sh"
 
-# need TOOL…: each of them is installed on this machine. For `check_host`.
+# need TOOL…: fails unless each is installed on this machine. For `check_host`.
 need() {
   local tool
   for tool; do
@@ -23,7 +23,7 @@ check_host
 
 mkdir -p "$MACHINES" "$LOCKS"
 chmod 700 "$WORK"
-# Before anything is created: the sweep must know the provider.
+# Written before anything is created: the sweep needs the provider.
 printf '%s\n' "$PROVIDER" >"$PROVIDER_FILE"
 create_network
 [[ -n $(ls -A "$MACHINES") ]] || check_room

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Removes the stack's folder, and every machine that no other resource removed. Inputs: WORK, STACK, PROVIDER.
+# Removes the stack's folder and any machines left by other resources. Inputs: WORK, STACK, PROVIDER.
 set -euo pipefail
 . templates/base.sh
 # shellcheck source=templates/machines/providers/remove/docker.sh

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Gives a node without a proxy configuration the one its peers serve, or else a plain 502 page.
-# Inputs: WORK, NODE, CONFIGURATION (text of the 502 page's configuration).
+# Inputs: WORK, NODE, CONFIGURATION (text of the configuration with the 502 page).
 set -euo pipefail
 . templates/lib.sh
 
-# begin, on the node: the configuration on stdin, used only if none is live yet.
+# begin, on the node: reads the configuration on stdin; uses it only if none is live yet.
 begin() {
   if [[ -e $FOLDER_PROXY/current/nginx.conf ]]; then echo "keeps its proxy configuration" && exit 0; fi
   umask 022

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Delivers a proxy configuration that nginx has tested, and makes it live on this node by rename and reload.
+# Delivers a proxy configuration tested by nginx, and activates it on this node by rename and reload.
 # Inputs: WORK, NODE, CONFIGURATION (text), STATE (its hash), STATE_URL (where a running proxy reports its state).
 set -euo pipefail
 . templates/lib.sh
 
 proxies() { docker ps -q --filter "label=$LABEL_PART=proxy" "$@"; }
 
-# make_live RELEASE, on the node, in the proxy's folder.
+# make_live RELEASE, on the node, in the proxy folder.
 make_live() {
   ln -sfn "$1" current.new
   mv -T current.new current
   proxies | xargs -r docker kill -s HUP >/dev/null
 }
 
-# took_over STATE URL, on the node: within 10 s a worker answers with STATE. Workers of the previous configuration answer now
-# and then until they exit, so one answer is enough.
+# took_over STATE URL, on the node: a worker answers with STATE within 10 s. Old workers still answer now and then until
+# they exit, so one answer is enough.
 took_over() {
   local try
   for ((try = 0; try < 50; try++)); do
@@ -24,7 +24,7 @@ took_over() {
   return 1
 }
 
-# change STATE URL, on the node: the configuration on stdin.
+# change STATE URL, on the node: reads the configuration on stdin.
 change() {
   local before since
   umask 022

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Lets nginx itself test a configuration on this machine, before any node gets it.
-# Inputs: WORK, IMAGE, CONFIGURATION (text), TEMPLATE (the file it was rendered from).
+# Tests a configuration with nginx itself on this machine, before any node gets it.
+# Inputs: WORK, IMAGE, CONFIGURATION (text), TEMPLATE (source file of the rendered text).
 set -euo pipefail
 . templates/lib.sh
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a manager knows of the swarm, a line each, fields separated by tabs. Runs on a manager as root.
+# Prints a manager's view of the swarm, one item per line, fields separated by tabs. Runs on a manager as root.
 set -euo pipefail
 . templates/contract.sh
 
@@ -10,7 +10,7 @@ docker node ls -q |
   xargs docker node inspect -f "drained$tab{{.Description.Hostname}}$tab{{index .Spec.Labels \"$LABEL_PROXY\"}}$tab{{index .Spec.Labels \"$LABEL_DRAINED\"}}"
 docker service ls --format 'service\t{{.Name}}\t{{.Replicas}}'
 docker service ls -q | xargs -r docker service ps --filter desired-state=running --format 'task\t{{.Name}}\t{{.Node}}\t{{.CurrentState}}'
-# A task that ended well was asked to, because its health check failed: Docker keeps no error of it.
+# A task that ended without an error was stopped after a failed health check: Docker keeps no error for it.
 docker service ls -q |
   xargs -r docker service ps --no-trunc --filter desired-state=shutdown --format 'fault\t{{.Name}}\t{{.Node}}\t{{.Error}}\t{{.ID}}\t{{.CurrentState}}' |
   awk -F'\t' -v OFS='\t' '$4 == "" && $6 ~ /^Complete/ { $4 = "ended: its health check failed, or it quit" } $4 != ""' | head -n 50

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What one node has, a line each: KEY VALUE. Runs on the node as root. Arguments: the images that it should have.
+# Prints a node's facts, one per line: KEY VALUE. Runs on the node as root. Arguments: the images it should have.
 set -euo pipefail
 . templates/contract.sh
 . templates/content/hash.sh

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Activates this node: from now on it takes tasks. Inputs: WORK, NODE, PROXY (true or false: whether it runs a proxy).
+# Activates this node, so that it takes tasks. Inputs: WORK, NODE, PROXY (true or false: whether it runs a proxy).
 set -euo pipefail
 . templates/lib.sh
 
-# activate_through NAME: by that node, if it manages a swarm with a quorum.
+# activate_through NAME: activates it through node NAME, if that manages a swarm with a quorum.
 activate_through() {
   LIMIT=10 on_node "$1" update_node "$NODE" --availability active --label-add "$LABEL_PROXY=$PROXY" --label-add "$LABEL_DRAINED=" </dev/null 2>&1
 }
@@ -17,7 +17,7 @@ activate() {
   return 1
 }
 
-# A manager that has just returned may make the others elect a leader.
+# A manager that has just returned may trigger a leader election.
 wait_for 30 "a manager to activate it" activate || fail "no manager could activate this node ($output); run: make status"
 rm -f "$LOCKS/leaving-$NODE"
 say "active after $SECONDS s"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Marks the cluster as complete: from now on a node that leaves hands over first. Inputs: WORK.
+# Marks the cluster as complete: from now on, a leaving node hands over first. Inputs: WORK.
 set -euo pipefail
 . templates/lib.sh
 

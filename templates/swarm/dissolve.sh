@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Removes the whole cluster: tells the leaves of this run to skip, and removes this stack's services if a manager answers.
+# Removes the whole cluster: tells this run's leaves to skip, and removes the stack's services if a manager answers.
 # Inputs: WORK; PPID is the plugin's process, the same for all Commands of a run.
 set -euo pipefail
 . templates/lib.sh

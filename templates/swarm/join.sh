@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Joins this node to the stack's swarm in its role, drained; does nothing if it is a member already.
+# Joins this node to the stack's swarm in its role, drained; does nothing if it is already a member.
 # Inputs: WORK, NODE, NODE_ADDRESS, ROLE (manager or worker).
 set -euo pipefail
 . templates/lib.sh
@@ -7,23 +7,23 @@ set -euo pipefail
 
 is_member() { [[ $(on_node "$NODE" docker info -f '{{.Swarm.LocalNodeState}}' </dev/null) == active ]]; }
 
-# swarm_request PATH BODY: POST to this node's Docker socket. The body may hold a token, so it travels on stdin only.
+# swarm_request PATH BODY: POST to this node's Docker socket. The body may contain a token, so it uses stdin only.
 swarm_request() {
   local answer
-  # Docker answers a join after 20 s at the latest, and continues it in the background.
+  # Docker answers a join within 20 s and continues it in the background.
   answer=$(on_node "$NODE" curl -sS --fail-with-body --unix-socket /var/run/docker.sock \
     -H 'Content-Type: application/json' --data @- "http://docker/swarm/$1" <<<"$2" 2>&1) ||
     { [[ $answer == *"continue in the background"* ]] && wait_for 60 "the join to finish" is_member; } ||
     fail "swarm $1 failed: $answer; run again: make up"
 }
 
-# join_token NAME ROLE, on a manager: prints the token for the role. Entries of the same name are stale.
+# join_token NAME ROLE, on a manager: prints the role's token. Entries of the same name are stale.
 join_token() {
   remove_entries "$1"
   docker swarm join-token -q "$2"
 }
 
-# change_role COMMAND: promote or demote. A node that was demoted needs up to half a minute to notice its promotion.
+# change_role COMMAND: promote or demote. A demoted node needs up to 30 s to notice its promotion.
 change_role() {
   local seconds=90 output
   manager_among_peers || fail "no other manager answers, so this node can't become a $ROLE; run: make status"
@@ -36,7 +36,7 @@ change_role() {
 
 has_role() { [[ $ROLE:$(on_node "$NODE" docker info -f '{{.Swarm.ControlAvailable}}' </dev/null) == @(manager:true|worker:false) ]]; }
 
-# is_forgotten ID: this node believes it is a member, and the peers' swarm does not know it.
+# is_forgotten ID: this node believes it is a member, but the peers' swarm does not know it.
 is_forgotten() {
   local ids
   manager_among_peers && ids=$(on_node "$manager" docker node ls -q </dev/null) && ! grep -qx "$1" <<<"$ids"
@@ -46,7 +46,7 @@ read -r state manages id < <(on_node "$NODE" docker info -f '{{.Swarm.LocalNodeS
 if [[ $state == active ]] && is_forgotten "$id"; then state=forgotten; fi
 if [[ $state:$manages == active:true ]]; then touch "$SWARM_STARTED"; fi
 if [[ $state == locked ]] && ! manager_among_peers; then
-  # It may have the last copy of the swarm, which it would delete when it leaves.
+  # It may hold the last copy of the swarm, which leaving would delete.
   fail "is locked, and no other manager answers; unlock it: make ssh NODE=$NODE, then: sudo docker swarm unlock"
 fi
 case $state:$ROLE:$manages in
@@ -59,7 +59,7 @@ if [[ $state == active ]]; then exit 0; fi
 
 node="\"ListenAddr\":\"$NODE_ADDRESS:2377\",\"AdvertiseAddr\":\"$NODE_ADDRESS\",\"DataPathAddr\":\"$NODE_ADDRESS\",\"Availability\":\"drain\""
 if [[ ! -e $SWARM_STARTED && $ROLE == manager ]]; then
-  # The first manager that is up starts the swarm; the others look again afterwards.
+  # The first manager up starts the swarm; the others check again afterwards.
   take_lock "$LOCKS/swarm" "$(scaled 180)"
   if [[ ! -e $SWARM_STARTED ]] && ! manager_among_peers; then
     swarm_request init "{$node}"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Removes this node from the swarm in turn: no other node leaves before all that stay are healthy again.
+# Removes this node from the swarm, one at a time: no other node leaves before all remaining ones are healthy again.
 # Inputs: WORK, NODE; PPID is the plugin's process, the same for all Commands of a run.
 set -euo pipefail
 . templates/lib.sh
 . templates/swarm/manager.sh
 
-# unhealthy NAME…, on a manager: what is missing, a line each: a node that stays, or a service with too few tasks. The swarm
-# counts only the tasks of a global service that it has created already.
+# unhealthy NAME…, on a manager: prints what is missing, one per line: a remaining node, or a service with too few
+# tasks. For a global service, the swarm counts only tasks it has already created.
 unhealthy() {
   local name nodes proxies running
   nodes=$(docker node ls --format '{{.Hostname}} {{.Status}} {{.Availability}} {{.ManagerStatus}}')
@@ -25,7 +25,7 @@ unhealthy() {
 
 all_healthy() { missing=$(on_node "$manager" unhealthy "${staying[@]}" </dev/null) && [[ -z $missing ]]; }
 
-# drain NAME, on a manager: no new task there; returns when the ones there have ended, or after 30 s.
+# drain NAME, on a manager: drains it; returns when its tasks have ended, or after 30 s.
 drain() {
   local try
   update_node "$1" --availability drain --label-add "$LABEL_DRAINED=leaving the swarm"
@@ -35,7 +35,7 @@ drain() {
   done
 }
 
-# leave_swarm, on the node that leaves.
+# leave_swarm, on the leaving node.
 leave_swarm() {
   [[ $(docker info -f '{{.Swarm.LocalNodeState}}') == inactive ]] || docker swarm leave --force >/dev/null
 }
@@ -47,7 +47,7 @@ if [[ -e $DISSOLVING && $(cat "$DISSOLVING") == "$PPID" ]]; then
 fi
 take_lock "$LOCKS/leave" 1800
 mapfile -t others < <(peers)
-# A node whose leave was interrupted stays drained until its leave is run again or it is activated: nobody waits for it.
+# After an interrupted leave, a node stays drained until the leave is rerun or it is activated: do not wait for it.
 mapfile -t staying < <(peers | while read -r name; do [[ -e $LOCKS/leaving-$name ]] || echo "$name"; done)
 
 if ! manager_among_peers; then
@@ -55,14 +55,14 @@ if ! manager_among_peers; then
     fail "is the only manager; removing it would destroy the swarm. Set swarm.managers to 3 first, or remove the whole stack: make down"
   fi
   say "skipping deregistration: no other manager answers"
-  # Others that are merely switched off still have the swarm.
+  # Other nodes that are merely off still have the swarm.
   if [[ ! -e $CLUSTER_COMPLETE ]] || ((${#others[@]} == 0)); then rm -f "$SWARM_STARTED"; fi
   exit 0
 fi
 
 alive=""
 if answers "$NODE"; then alive=yes; else say "does not answer; removing its entry"; fi
-# A leave that was interrupted may have removed the entry already.
+# An interrupted leave may already have removed the entry.
 listed=$(on_node "$manager" entries "$NODE" </dev/null)
 # Before the cluster is complete, and after it was dissolved, there is nothing to hand over.
 if [[ $alive && $listed && -e $CLUSTER_COMPLETE ]]; then

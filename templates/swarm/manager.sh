@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# How a script finds a manager, and what it asks a manager to do with another node's entry.
+# Finds a manager, and has it work on another node's entry.
 
-# living_manager NAME…: prints the first of these nodes that manages a swarm with a quorum and answers within 5 s.
+# living_manager NAME…: prints the first node that manages a swarm with a quorum and answers within 5 s.
 living_manager() {
   local name
   for name; do
@@ -21,11 +21,11 @@ manager_among_peers() {
   manager=$(living_manager "${names[@]}")
 }
 
-# entries NAME, on a manager: the ids of all entries of this name, stale ones included.
+# entries NAME, on a manager: prints the ids of all entries of this name, including stale ones.
 entries() { docker node ls --format '{{.ID}} {{.Hostname}}' | awk -v name="$1" '$2 == name { print $1 }'; }
 
-# remove_entries NAME, on a manager: a manager's entry must be demoted before it can be removed. One left over from a swarm
-# that was re-created can't be demoted, but can be removed.
+# remove_entries NAME, on a manager: a manager's entry must be demoted before removal. An entry left from before a swarm
+# was re-created can't be demoted, but can be removed.
 remove_entries() {
   local id output
   for id in $(entries "$1"); do

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tells whether the swarm control port of one host answers; without a name, reports that none does. Inputs: WORK.
-# ssh starts it for the alias swarm-manager, in the project's folder.
+# Tests whether a host's swarm control port answers; without a name, reports that none does. Inputs: WORK.
+# ssh runs it for the alias swarm-manager, in the project's folder.
 set -euo pipefail
 . templates/lib.sh
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Connects stdin and stdout to sshd of the first node whose swarm control port answers. Inputs: WORK.
-# ssh starts it as ProxyCommand of the alias swarm-manager, in the project's folder.
+# Connects stdin and stdout to sshd on the first node whose swarm control port answers. Inputs: WORK.
+# ssh runs it as ProxyCommand of the alias swarm-manager, in the project's folder.
 set -euo pipefail
 . templates/lib.sh
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Waits until a global service runs a task on every node that must have one.
-# Inputs: WORK, SERVICE, SECONDS_ALLOWED; SPEC is the service's hash: a changed service is waited for again.
+# Waits until a global service runs a task on every required node.
+# Inputs: WORK, SERVICE, SECONDS_ALLOWED; SPEC is the service's hash, so that a changed service is waited for again.
 set -euo pipefail
 . templates/lib.sh
 . templates/swarm/manager.sh
 
-# report SERVICE, on a manager: what is missing, a line each; `failed …` if the swarm rolled the update back.
+# report SERVICE, on a manager: prints what is missing, one per line; `failed …` if the swarm rolled back the update.
 report() {
   local state tasks starting
   state=$(docker service inspect "$1" -f '{{if .UpdateStatus}}{{.UpdateStatus.State}} {{.UpdateStatus.Message}}{{end}}')

@@ -32,7 +32,7 @@ def write(folder: Path) -> dict[str, str]:
     for one in NODES:
         text = render("machines/Vagrantfile", provider="docker", stack=STACK, node=one, box=box, network=NETWORK)
         (folder / f"{one.name}.Vagrantfile").write_text(text)
-    text = application.configuration(ContentSettings(), FOLDER_CONTENT, [], capacity(memory=64, workers=1))
+    text = application.configuration(ContentSettings(), FOLDER_CONTENT, ["next"], capacity(memory=64, workers=1))
     (folder / "backend.nginx.conf").write_text(text)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return {

@@ -15,7 +15,7 @@ Replays = Mapping[str, "Future[list[str]]"]
 
 @pytest.fixture(scope="module")
 def replays(command_stage: NewStage, request: pytest.FixtureRequest) -> Iterator[Replays]:
-    """Every selected case, replayed in parallel: one after another they would take minutes."""
+    """Every selected case, replayed in parallel: in sequence, they would take minutes."""
     names = {item.name for item in request.session.items}
     selected = [case for case in CASES if f"{test_the_plugin_behaves_as_recorded.__name__}[{case}]" in names]
     with ThreadPoolExecutor(PARALLEL) as pool:

@@ -1,4 +1,4 @@
-"""Replays the recordings of the official `docker` plugin, and drift, against the installed one and a real swarm.
+"""Replays the recordings of the official `docker` plugin, and tests drift, on the installed one and a real swarm.
 
 By default, the tests create a stack of one node. CONTRACT_SSH_CONFIG selects an existing swarm instead: it names an ssh
 config in which `swarm-manager` is the manager of a swarm of one node, with the image `nginx:seed` (any image in which

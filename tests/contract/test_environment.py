@@ -1,4 +1,4 @@
-"""Set-up and a preview by the real engine, in the environments that users have."""
+"""Set-up and a preview with the real engine, in the environments of real users."""
 
 import os
 import re
@@ -25,7 +25,7 @@ def clone(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def preview(clone: Path, own: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    """What `make preview` runs, with the engine of this tree and a state of its own."""
+    """Runs what `make preview` runs, with the engine of this tree and a separate state."""
     unset = {"DOCKER_HOST", "DOCKER_CONTEXT", "PULUMI_BACKEND_URL", *EXCEPTIONS}
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", PREVIEW],
@@ -46,7 +46,7 @@ def test_a_preview_connects_to_no_proxy_of_the_users(clone: Path) -> None:
     with listener() as proxy:
         done = preview(clone, proxy.environment)
     assert done.returncode == 0, done.stdout
-    # What set-up had to download is another matter.
+    # Downloads by set-up don't count.
     assert [line for line in proxy.heard if OWN.search(line)] == []
 
 

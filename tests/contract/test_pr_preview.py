@@ -139,7 +139,7 @@ def repository(engine: str, bundled_home: Path, tmp_path_factory: pytest.TempPat
 
 
 def git(clone: Path, *arguments: str) -> None:
-    # In a hook, git says where its repository is: not this one.
+    # In a hook, git sets variables that point to the hook's repository, which is not this one.
     own = {name: value for name, value in os.environ.items() if name not in pr_preview.GIT_PLACES}
     subprocess.run(["git", *arguments], cwd=clone, env=own | AUTHOR, check=True, capture_output=True)
 
@@ -173,7 +173,7 @@ def markdown(look: Looker, name: str) -> str:
 
 
 def without_hashes(text: str) -> str:
-    """A text without hashes, which differ between commits of this repository."""
+    """Returns a text without hashes, which differ between commits of this repository."""
     text = re.sub(r"[0-9a-f]{64}", "HASH", text)
     return re.sub(r"(?<![0-9a-f])(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{12}(?![0-9a-f])", "HASH", text)
 
@@ -196,7 +196,7 @@ def test_every_golden_file_belongs_to_a_change() -> None:
 def test_a_change_from_created_machines_to_existing_hosts_requires_make_down(look: Looker) -> None:
     first = markdown(look, *EXISTING_HOSTS).splitlines()[0]
     machines = "3 machines removed (`core-01` to `core-03`); 3 machines added (`web-1` to `web-3`)"
-    # How many CPUs a host has is not known: services may start more workers there, and get more memory.
+    # The number of CPUs of a host is unknown: services may start more workers there, and get more memory.
     assert first.startswith(f"**{machines}; service `backend` updated; service `proxy` updated")
     assert "Needs `make down` first**, run on the base: the provider of the machines changes from `docker` to " in first
 
@@ -244,7 +244,7 @@ def without_about(text: str) -> str:
 
 
 def stack_of(look: Look, empty: Mapping[str, Any], docker: Plugin) -> dict[str, Any]:
-    """The state of a stack in which everything planned by a preview exists, based on the state of an empty one."""
+    """Returns the state of a stack in which everything a preview planned exists, based on an empty stack's state."""
     states = [copy.deepcopy(step["newState"]) for step in look.raw["steps"]]
     planned = json.dumps(states)
     ids, providers = {}, {}
@@ -279,7 +279,7 @@ def stack_of(look: Look, empty: Mapping[str, Any], docker: Plugin) -> dict[str, 
 
 
 def outputs(state: Mapping[str, Any], docker: Plugin) -> Mapping[str, Any]:
-    """The outputs that the provider would have returned for a create."""
+    """Returns the outputs that the provider would have returned for a create."""
     if state["type"] == COMMAND:
         return {**state["inputs"], "stdout": "", "stderr": ""}
     if state["type"] in (SERVICE, SERVICE_CONFIG):
@@ -299,7 +299,7 @@ OPERATIONS = {
 
 
 def planned(look: Look, deployment: Mapping[str, Any], *arguments: str) -> dict[str, str]:
-    """The engine's plan for a side, given a stack's state: kinds of change by resource name."""
+    """Returns the engine's plan for a side on top of a stack's state: kinds of change by resource name."""
     call = functools.partial(pr_preview.pulumi, look.tree, look.folder)
     call("stack", "import", "--stack", stack.STACK, text=json.dumps(deployment))
     steps = json.loads(call("preview", "--json", "--stack", stack.STACK, *arguments))["steps"]
@@ -361,7 +361,7 @@ def test_replacing_inputs_are_those_reported_by_the_docker_plugin(look: Looker, 
 
 
 def variants(type_: str) -> Iterator[tuple[str, bool]]:
-    """Inputs of a type, and whether changing them replaces the resource."""
+    """Yields the inputs of a type, and whether changing them replaces the resource."""
     yield from ((key, True) for key in comparison.REPLACE_ONLY[type_] if key != "data")
     if type_ == SERVICE:
         yield from (
@@ -370,7 +370,7 @@ def variants(type_: str) -> Iterator[tuple[str, bool]]:
 
 
 def changed(inputs: Mapping[str, Any], keys: list[str]) -> dict[str, Any]:
-    """Inputs with a different value at a path of keys."""
+    """Returns inputs with a different value at a path of keys."""
     first, *rest = keys
     others = {
         "labels": [{"label": "another", "value": "one"}],

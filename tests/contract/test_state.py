@@ -1,4 +1,4 @@
-"""What the tools do to the files of the state, as the real engine writes them."""
+"""The tools' changes to state files written by the real engine."""
 
 import json
 

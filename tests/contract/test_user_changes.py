@@ -1,4 +1,4 @@
-"""What a user may change, content and stack file, keeps `make check` green: fast tests in copies with such changes."""
+"""`make check` stays green when users change content and stack files: fast tests in copies with such changes."""
 
 import json
 import os
@@ -14,39 +14,39 @@ from tests.e2e.site import ROOT
 
 SECONDS = 900
 READERS = [f"tests/unit/test_{name}.py" for name in ("program", "settings", "templates", "manual", "workflows")]
-"""Of the fast tests, those that read content or stack files, or did once."""
+"""The fast tests that read content or stack files, or once did."""
 CODE = {
     "tool.py": "import os\nx = 1 + 'a'\n",
     "deploy.sh": "#!/bin/sh\necho $1 `ls`\n",
     "test_page.py": "def test_page(): assert False\n",
 }
-"""Content that is no source of this project: its linters and tests would refuse it."""
+"""Content that is not source code of this project, and that its linters and tests would reject."""
 
 Change = Callable[[Path], None]
 
 
 def another_site(tree: Path) -> None:
-    """Another page, and more files."""
+    """Changes the page and adds files."""
     (tree / "site/index.html").write_text("<p>mine\n")
     for name, text in CODE.items():
         (tree / "site" / name).write_text(text)
 
 
 def site_elsewhere(tree: Path) -> None:
-    """Content in another folder, and none in the usual one."""
+    """Changes the content and moves it; the usual folder no longer exists."""
     another_site(tree)
     (tree / "site").rename(tree / "www")
     settings(tree, {"content": {"folder": "www"}})
 
 
 def settings(tree: Path, values: Mapping[str, object]) -> None:
-    """A stack file that says this alone."""
+    """Writes a stack file with only these settings."""
     keys = {f"swarm-site:{key}": value for key, value in values.items()}
     (tree / "Pulumi.dev.yaml").write_text(json.dumps({"config": keys}))
 
 
 def much(tree: Path) -> None:
-    """Several changes at once."""
+    """Makes several changes at once."""
     site_elsewhere(tree)
     settings(tree, {**MUCH, "content": {"folder": "www"}})
 
@@ -75,7 +75,7 @@ CHANGES: Mapping[str, Change] = {
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A clone of this tree as it stands, committed."""
+    """A clone of the current working tree, with everything committed."""
     clone = tmp_path / "clone"
     listing = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in filter(None, listing.split("\0")):
@@ -112,7 +112,7 @@ def run_tests(tree: Path, *arguments: str) -> "subprocess.CompletedProcess[str]"
 
 
 def linted(tree: Path) -> list[str]:
-    """The files that `make check` gives to its linters."""
+    """Returns the files that `make check` passes to its linters."""
     listing = 'source <(sed "/^main \\"/d; s|^\\. .*lib.sh.*||" tools/check); files_in sh; files_in python'
     done = run(tree, "bash", "-euo", "pipefail", "-c", listing)
     assert done.returncode == 0, done.stdout

@@ -1,4 +1,4 @@
-"""The site that the tests of this folder work on."""
+"""The site under test, for the tests in this folder."""
 
 import os
 from collections.abc import Iterator
@@ -11,16 +11,16 @@ from tests.e2e.site import Site, alone
 
 @pytest.fixture(scope="session")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the commands' logs and the load's records are kept, by module: E2E_LOGS, or pytest's own folder."""
+    """The folder for command logs and load records, by module: E2E_LOGS, or pytest's temporary folder."""
     chosen = os.environ.get("E2E_LOGS")
     return Path(chosen).resolve() if chosen else tmp_path_factory.mktemp("logs")
 
 
 @pytest.fixture(scope="module")
 def site(request: pytest.FixtureRequest, logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A site for the tests of one module; nothing of it is left afterwards.
+    """A site for the tests of one module, removed completely afterwards.
 
-    With E2E_SITE it stands in that folder, and stays there for a look or for the next run.
+    With E2E_SITE, the site is in that folder and stays there, for inspection or the next run.
     """
     chosen = os.environ.get("E2E_SITE")
     folder = Path(chosen).resolve() if chosen else tmp_path_factory.mktemp("a site")
@@ -36,7 +36,7 @@ def site(request: pytest.FixtureRequest, logs: Path, tmp_path_factory: pytest.Te
 
 @pytest.fixture
 def running(site: Site) -> Site:
-    """The site, brought up if no test before has done so, or one has taken it down; with its settings as they were."""
+    """The site, brought up with its current settings if it is not up."""
     if not site.is_up:
         site.up()
     return site

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Hosts that exist before any stack does, for the tests of provider ssh: containers with systemd, sshd and a user who may
-# sudo, on a Docker network of their own.
+# Existing hosts for the tests of provider ssh: containers with systemd, sshd and a user with sudo, on a separate Docker
+# network.
 #
 # usage: hosts.sh make FOLDER CIDR NAME ADDRESS bare|docker [NAME ADDRESS bare|docker…]
-#                             ready when this ends; FOLDER holds the public key that opens them, key.pub, and gets the logs
-#        hosts.sh remove CIDR all hosts of that network, and the network
+#                             returns when the hosts are ready; FOLDER holds the public key, key.pub, and gets the logs
+#        hosts.sh remove CIDR removes all hosts of that network, and the network
 set -euo pipefail
 
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd -P)
@@ -42,7 +42,7 @@ make() {
 make_one() {
   local folder=$1 cidr=$2 image=$3 name=$4 address=$5 kind=$6 container
   container=$(network "$cidr")-$name
-  # As much of a kernel of its own as a node that Vagrant makes: templates/machines/docker.rb.
+  # The same isolation from the kernel as a node created by Vagrant: templates/machines/docker.rb.
   docker run --detach --name "$container" --hostname "$name" --network "$(network "$cidr")" --ip "$address" \
     --label "$(label "$cidr")" --volume "$container:/var/lib/docker" --volume /sys/fs/cgroup:/sys/fs/cgroup:rw \
     --sysctl=net.ipv4.tcp_retries2=4 --memory=1g --cgroupns=host --cap-add=ALL --cap-drop=SYS_RESOURCE \
@@ -60,7 +60,7 @@ make_one() {
   fi
 }
 
-# on CONTAINER COMMANDS: what its owner does there.
+# on CONTAINER COMMANDS: runs commands on a host, as its owner does.
 on() { docker exec --interactive "$1" sh -euc "$2"; }
 
 remove() {

@@ -1,4 +1,4 @@
-"""Visitors, for as long as something is done to the site: each answer is recorded, each failure told."""
+"""Visitors that send requests while a test changes the site: every response is recorded, every failure reported."""
 
 import http.client
 import itertools
@@ -16,27 +16,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 ANSWER_SECONDS = 15
-"""How long a visitor waits for an answer before it counts as failed."""
+"""How long a visitor waits for a response before the request counts as failed."""
 PAUSE_SECONDS = 0.03
-"""A visitor's rest between two requests: the site is to be watched, not to be measured."""
+"""The pause between a visitor's requests: the load watches the site, it does not benchmark it."""
 LONGEST_SECONDS = 400
 MOST_REQUESTS = 100_000
 A_FEW = 10
 FAILURES_SHOWN = 10
 HUNG_UP = ("RemoteDisconnected", "ConnectionResetError", "BrokenPipeError")
-"""What a visitor meets who asks in the moment in which the proxy closes an idle connection."""
+"""The errors of a request sent just as the proxy closes an idle connection."""
 
 
 @dataclass(frozen=True)
 class Visitor:
-    """One who asks again and again, on one connection or on a fresh one each time."""
+    """A client that sends requests repeatedly, on one connection or on a new one each time."""
 
     method: str
     kept_alive: bool
 
     @property
     def name(self) -> str:
-        """Words for the record."""
+        """The visitor's name in the record."""
         return f"{'kept-alive' if self.kept_alive else 'fresh'} {self.method}"
 
 
@@ -46,7 +46,7 @@ EVERYBODY = (*GETTERS, Visitor("POST", False), Visitor("POST", True))
 
 @dataclass(frozen=True)
 class Answer:
-    """What one request came to. Times in seconds since the load began; `error` is empty where all was well."""
+    """The result of one request. `at` is in seconds since the load began; `error` is empty on success."""
 
     at: float
     seconds: float
@@ -60,7 +60,7 @@ class Answer:
 
 @dataclass
 class Record:
-    """Everything that was asked, and everything that was done meanwhile."""
+    """All requests, and the marks set meanwhile."""
 
     name: str
     kinds: int = 0
@@ -71,44 +71,44 @@ class Record:
     _zero: float = field(default_factory=time.monotonic)
 
     def now(self) -> float:
-        """Seconds since the load began."""
+        """Return the seconds since the load began."""
         return time.monotonic() - self._zero
 
     def mark(self, what: str) -> None:
-        """Note when something was done to the site."""
+        """Record that something was done to the site now."""
         self.marks.append((self.now(), what))
 
     def of(self, method: str) -> "Record":
-        """The part of the record that one method makes."""
+        """Return the part of the record for one method."""
         answers = [answer for answer in self.answers if answer.visitor.endswith(f" {method}")]
         return Record(f"{self.name}, {method}", self.kinds, self.begun, self.seconds, answers, self.marks)
 
     def goes_on(self) -> bool:
-        """Whether every kind of visitor has had a few answers since the last mark."""
+        """Whether every kind of visitor has a few responses since the last mark."""
         begin = self.marks[-1][0] if self.marks else 0.0
         counts = Counter((answer.visitor, answer.url) for answer in self.answers if answer.at >= begin)
         return len(counts) == self.kinds and min(counts.values()) >= A_FEW
 
     @property
     def sent(self) -> int:
-        """How many requests there were."""
+        """The number of requests."""
         return len(self.answers)
 
     @property
     def failures(self) -> Sequence[Answer]:
-        """The requests that a visitor would complain about."""
+        """The failed requests."""
         return [answer for answer in self.answers if answer.error]
 
     @property
     def failed(self) -> int:
-        """How many those are."""
+        """The number of failed requests."""
         return len(self.failures)
 
     def lost_none(self, reloads: int) -> bool:
-        """Whether all was well while so many proxies each took over one new configuration.
+        """Whether no request was lost while `reloads` proxies each reloaded their configuration once.
 
-        nginx then hangs up on whoever says nothing at the moment, also if the next request is already on its way: once
-        a connection. Any browser asks again on a new one; these visitors tell of it as a failure.
+        On a reload, nginx closes idle connections, even if the next request is already on its way: once per
+        connection. Any browser retries on a new connection; these visitors record a failure.
         """
         hung_up = [a for a in self.failures if a.visitor.startswith("kept-alive") and a.error.startswith(HUNG_UP)]
         methods = {answer.visitor.split()[1] for answer in self.answers}
@@ -117,17 +117,17 @@ class Record:
 
     @property
     def longest_gap(self) -> float:
-        """The longest time in which nobody got a good answer, in seconds."""
+        """The longest time without a successful response, in seconds."""
         good = sorted(answer.at + answer.seconds for answer in self.answers if not answer.error)
         return max(after - before for before, after in itertools.pairwise([0, *good, max(self.seconds, *good, 0)]))
 
     @property
     def slowest(self) -> float:
-        """The longest that anybody waited for one answer, in seconds."""
+        """The longest time that any request took, in seconds."""
         return max((answer.seconds for answer in self.answers), default=0)
 
     def backends(self, since: str | None = None) -> Counter[str]:
-        """How often each backend answered, since a mark or from the start."""
+        """Count the responses of each backend, since a mark or from the start."""
         begin = max((at for at, what in self.marks if what == since), default=0.0)
         return Counter(answer.backend for answer in self.answers if answer.backend and answer.at >= begin)
 
@@ -142,7 +142,7 @@ class Record:
         return "\n".join(lines)
 
     def write(self, folder: Path) -> None:
-        """Keep the record as JSON, for whoever draws answers per second."""
+        """Write the record as JSON, from which responses per second can be plotted."""
         data = {
             "name": self.name,
             "begun": self.begun.isoformat(),
@@ -180,17 +180,17 @@ def load(
     pages: Collection[bytes] = (),
     visitors: Sequence[Visitor] = EVERYBODY,
 ) -> Iterator[Record]:
-    """Ask all urls again and again until the block ends.
+    """Send requests to all urls repeatedly until the block ends.
 
     Args:
-        name: of the record and its file.
-        urls: every visitor has one of them, in turn.
-        folder: where the record is written as `load-NAME.json`.
-        pages: what a GET may answer, whole; anything, if empty.
-        visitors: who asks, of each url.
+        name: name of the record and its file.
+        urls: the URLs; each gets its own visitors.
+        folder: the folder for the record, `load-NAME.json`.
+        pages: the complete bodies that a GET may return; any body if empty.
+        visitors: the visitors for each URL.
 
     Raises:
-        AssertionError: the block took longer, or asked more, than the bounds allow; what came later went unwatched.
+        AssertionError: the load reached its time or request limit before the block ended, so the rest went unwatched.
     """
     record = Record(name, len(urls) * len(set(visitors)))
     stop = threading.Event()
@@ -216,7 +216,7 @@ def load(
 
 @dataclass
 class Reading:
-    """Page loads of visitors who also fetch the file that a page names; `broken` tells of each that lacked a part."""
+    """Page loads that include the file a page names; `broken` describes each incomplete one."""
 
     loads: int = 0
     broken: list[str] = field(default_factory=list)
@@ -224,11 +224,11 @@ class Reading:
 
 @contextmanager
 def readers(urls: Sequence[str], named: re.Pattern[str]) -> Iterator[Reading]:
-    """Load pages, each with the file that it names, until the block ends.
+    """Load pages, each with the file it names, until the block ends.
 
     Args:
-        urls: two visitors have each of them.
-        named: finds the path of that file in a page, as its first group.
+        urls: the URLs; each gets two visitors.
+        named: a pattern whose first group is the path of that file in a page.
     """
     reading, stop = Reading(), threading.Event()
     threads = [
@@ -259,7 +259,7 @@ def _read(url: str, named: re.Pattern[str], reading: Reading, stop: threading.Ev
 
 
 def _get(url: str, path: str) -> str:
-    """A file, on a connection of its own: the next one may come from another backend."""
+    """Fetch a file on a new connection, so that the next one may come from another backend."""
     connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=ANSWER_SECONDS)
     try:
         connection.request("GET", path)
@@ -289,7 +289,7 @@ def _visit(visitor: Visitor, url: str, record: Record, pages: frozenset[bytes], 
 
 
 def _has_hung_up(connection: http.client.HTTPConnection) -> bool:
-    """Whether the server has closed an idle connection: any client looks before it asks again, and takes a new one."""
+    """Whether the server closed the idle connection: any client checks before it reuses one, and opens a new one."""
     return connection.sock is not None and bool(select.select([connection.sock], [], [], 0)[0])
 
 
@@ -303,14 +303,15 @@ def _ask(
 ) -> Answer:
     begin = record.now()
     try:
-        # No body: a backend of files answers before it has read one, and nginx then hangs up on whoever still sends.
+        # No body: a file server responds before reading it, and nginx then closes the connection on a client that still
+        # sends.
         connection.request(visitor.method, path, headers={"Content-Length": "0"} if visitor.method == "POST" else {})
         response = connection.getresponse()
         body = response.read()
     except (OSError, http.client.HTTPException) as fault:
         return Answer(begin, record.now() - begin, visitor.name, url, 0, f"{type(fault).__name__}: {fault}")
     backend, proxy = response.headers.get("X-Backend", ""), response.headers.get("X-Proxy", "")
-    # A backend of files refuses a POST itself: that is an answer, and nothing was lost on the way.
+    # The backend serves files and rejects a POST itself: that is a response, so no request was lost.
     expected = 200 if visitor.method == "GET" else 405
     error = ""
     if response.status != expected or not backend or not proxy:

@@ -1,8 +1,8 @@
-"""A site of the tests' own, and hands and eyes for it.
+"""A separate site for the tests, with helpers to operate and inspect it.
 
-It is a copy of this tree in a folder with a space in its name, with a stack, a state folder and a network of its own:
-no stack of the user's is touched, and tests may edit settings, content and templates. Commands are given as a user
-gives them; what they say is kept, a log a call. The caches are the user's, or each run would build the engine anew.
+The site is a copy of this tree in a folder with a space in its name, with its own stack, state folder and network:
+tests never touch the user's stacks, and may edit settings, content and templates. Commands run as a user runs them;
+each call's output goes to its own log. The caches are shared with the user, or each run would rebuild the engine.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ CONTENT = "/srv/swarm-site/content"
 FIRST_ADDRESS = 11
 SHOWN_LINES = 200
 
-# How long anything may take before it counts as hung; several times what it takes on two busy cores.
+# Timeouts: several times the duration on two busy cores.
 UP_SECONDS = 420
 DOWN_SECONDS = 240
 PREVIEW_SECONDS = 120
@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Call:
-    """A command that has ended: all it said, and where that is kept."""
+    """A finished command, with its output and the path of its log."""
 
     command: str
     status: int
@@ -61,7 +61,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Page:
-    """What a fetch came to; without any answer the status is 0 and the text the error."""
+    """The result of a fetch; without a response, the status is 0 and the text is the error."""
 
     status: int
     text: str
@@ -80,7 +80,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Task:
-    """A task of a service, past ones too."""
+    """A task of a service, current or past."""
 
     name: str
     node: str
@@ -90,16 +90,16 @@ class Task:
 
     @property
     def runs(self) -> bool:
-        """Whether it is there now, as it should be."""
+        """Whether the task should run and does."""
         return self.desired == "Running" and self.state == "Running"
 
 
 class CallError(AssertionError):
-    """A command did not end as it should have."""
+    """A command succeeded or failed unexpectedly."""
 
 
 class Background:
-    """A command that runs while the test does something to it."""
+    """A command that runs in the background."""
 
     def __init__(self, command: str, process: subprocess.Popen[bytes], log: Path) -> None:
         self.command = command
@@ -108,15 +108,15 @@ class Background:
 
     @property
     def pid(self) -> int:
-        """The process, which leads a group of its own as a shell's job does."""
+        """The process id, which is also its process group's id, as for a shell job."""
         return self._process.pid
 
     def is_alive(self) -> bool:
-        """Whether it still runs."""
+        """Whether the process still runs."""
         return self._process.poll() is None
 
     def wait(self, seconds: float, *, quiet: bool = False) -> Call:
-        """Wait for its end, and end one that takes longer. What a quiet one says is shown only if it fails."""
+        """Wait for the command; kill it after the timeout. Show a quiet command's full output only if it fails."""
         begin = time.monotonic()
         try:
             status = self._process.wait(seconds)
@@ -135,7 +135,7 @@ class Background:
         return Call(self.command, status, text, self._log)
 
     def text(self) -> str:
-        """All it has said so far, without the terminal's colours."""
+        """Return the output so far, without terminal colours."""
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self._log.read_text(errors="replace"))
 
 
@@ -143,8 +143,8 @@ class Background:
 class Site:
     """One stack on a copy of the tree.
 
-    `folder` holds the copy and its state, `logs` the output of every command. `timeout_factor` is how many times as
-    long as a container its machines may take for anything.
+    `folder` holds the copy and its state, `logs` the output of every command. `timeout_factor` multiplies the timeouts
+    for machines slower than containers.
     """
 
     folder: Path
@@ -171,7 +171,7 @@ class Site:
 
     @property
     def state(self) -> Path:
-        """The state folder of whoever uses that copy."""
+        """The state folder for that copy."""
         return self.folder / "a state"
 
     @property
@@ -181,16 +181,16 @@ class Site:
 
     @property
     def nodes(self) -> Sequence[str]:
-        """The nodes' names."""
+        """The node names."""
         return [f"core-{number:02d}" for number in range(1, self.count + 1)]
 
     def address(self, node: str) -> str:
-        """A node's address, as the network and its number make it."""
+        """Return a node's address, derived from the network and the node's number."""
         return str(IPv4Network(self.network)[FIRST_ADDRESS + self.nodes.index(node)])
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables of a user who has sourced nobody's .env."""
+        """The environment of a user who has not sourced any .env."""
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / PROJECT
         foreign = re.compile(r"(PULUMI_(?!HOME)|MAKE|MFLAGS|PYTEST|VIRTUAL_ENV$|STACK$|NODE$)")
         kept = {name: value for name, value in os.environ.items() if not foreign.match(name)}
@@ -208,10 +208,10 @@ class Site:
             "XDG_STATE_HOME": str(self.state),
         }
 
-    # --- the user's hands -------------------------------------------------------------------------------------------
+    # --- user actions -----------------------------------------------------------------------------------------------
 
     def configure(self, settings: dict[str, Any]) -> None:
-        """Write the stack file: the network, which is all that a second stack needs, and more settings."""
+        """Write the stack file: the network, the only setting a second stack needs, and any others."""
         path = self.clone / f"Pulumi.{self.stack}.yaml"
         old = yaml.safe_load(path.read_text()) if path.exists() else {}
         machines = {} if self.target == "docker" else {"machines": {"provider": self.target}}
@@ -220,20 +220,20 @@ class Site:
         path.write_text(yaml.safe_dump(old | {"config": config}, sort_keys=False))
 
     def edit(self, path: str, old: str, new: str) -> None:
-        """Change a text of the copy."""
+        """Replace text in a file of the copy."""
         file = self.clone / path
         text = file.read_text()
         assert old in text, f"{path} holds no {old!r}"
         file.write_text(text.replace(old, new))
 
     def restore(self, path: str) -> None:
-        """Take an edit back."""
+        """Revert the edits to a file."""
         shutil.copy2(ROOT / path, self.clone / path)
 
     def begin(
         self, name: str, command: str, *, clone: Path | None = None, environment: Mapping[str, str] | None = None
     ) -> Background:
-        """Start a shell command in the copy."""
+        """Start a shell command in the copy, in the background."""
         self._calls += 1
         log = self.logs / f"{self._calls:03d}-{name}.log"
         with log.open("wb") as output:
@@ -259,19 +259,19 @@ class Site:
         clone: Path | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> Call:
-        """Run a shell command in the copy to its end.
+        """Run a shell command in the copy and wait for it.
 
         Args:
-            name: for its log.
+            name: name of its log.
             command: one line of bash.
-            seconds: when it must have ended.
-            fails: whether it must fail, instead of succeeding.
-            quiet: whether what it says is long, and no use unless it fails.
-            clone: another copy.
-            environment: more variables.
+            seconds: the timeout.
+            fails: whether the command must fail rather than succeed.
+            quiet: whether to shorten the output unless the command fails.
+            clone: run in this copy instead.
+            environment: additional variables.
 
         Raises:
-            CallError: it ended otherwise.
+            CallError: the command succeeded or failed unexpectedly.
         """
         call = self.begin(name, command, clone=clone, environment=environment).wait(
             seconds * self.timeout_factor, quiet=quiet
@@ -282,36 +282,36 @@ class Site:
         return call
 
     def up(self, *, fails: bool = False) -> Call:
-        """`make up`."""
+        """Run `make up`."""
         call = self.run("up", "make up", seconds=UP_SECONDS, fails=fails)
         self.is_up = self.is_up or not fails
         return call
 
     def down(self) -> Call:
-        """`make down`."""
+        """Run `make down`."""
         self.is_up = False
         return self.run("down", "make down", seconds=DOWN_SECONDS)
 
     def pulumi(
         self, arguments: str, *, seconds: float = PREVIEW_SECONDS, fails: bool = False, quiet: bool = False
     ) -> Call:
-        """Plain pulumi, after `. ./.env`."""
+        """Run plain pulumi, after `. ./.env`."""
         name = f"pulumi-{arguments.split()[0]}"
         return self.run(name, f". ./.env && pulumi {arguments}", seconds=seconds, fails=fails, quiet=quiet)
 
     def outputs(self) -> Any:
-        """The stack's outputs."""
+        """Return the stack's outputs."""
         return json.loads(self.pulumi("stack output --json").text)
 
     def preview(self, *, clone: Path | None = None) -> dict[str, str]:
-        """What `pulumi preview` says will be done: operations by resource name, those that change nothing left out."""
+        """Return the operations planned by `pulumi preview`, by resource name, without unchanged resources."""
         command = f"tools/setup preview 2>/dev/null && . ./.env && pulumi preview --json --stack {self.stack}"
         call = self.run("preview", command, seconds=PREVIEW_SECONDS, quiet=True, clone=clone)
         steps = json.loads(call.text)["steps"]
         return {step["urn"].split("::")[-1]: step["op"] for step in steps if step["op"] != "same"}
 
     def second_clone(self) -> Path:
-        """Another copy of the copy, of the same user."""
+        """Copy the clone to a second one, used by the same user."""
         other = self.folder / "another clone"
         shutil.rmtree(other, ignore_errors=True)
         shutil.copytree(self.clone, other, ignore=shutil.ignore_patterns(".env", ".venv", ".work"), symlinks=True)
@@ -319,10 +319,10 @@ class Site:
 
     # --- nodes and machines -----------------------------------------------------------------------------------------
 
-    def on_node(self, node: str, *words: str, check: bool = True) -> str:
-        """Run a command as root on a node, as `make ssh` does; its output."""
+    def on_node(self, node: str, *args: str, check: bool = True) -> str:
+        """Run a command as root on a node, as `make ssh` does, and return its output."""
         done = subprocess.run(
-            ["tools/ssh", node, shlex.join(["sudo", *words])],
+            ["tools/ssh", node, shlex.join(["sudo", *args])],
             cwd=self.clone,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -331,43 +331,43 @@ class Site:
             timeout=NODE_SECONDS * self.timeout_factor,
             check=False,
         )
-        assert done.returncode == 0 or not check, f"{node}: {shlex.join(words)}: {done.stderr or done.stdout}"
+        assert done.returncode == 0 or not check, f"{node}: {shlex.join(args)}: {done.stderr or done.stdout}"
         return done.stdout
 
     def container(self, node: str) -> str:
-        """The container that is the node's machine."""
+        """Return the name of the container that is the node's machine."""
         assert self.target == "docker", f"machines of {self.target} are not switched on and off by these tests yet"
         return f"{PROJECT}-{self.stack}-{node}"
 
     def kill(self, *nodes: str) -> None:
-        """Switch machines off without warning."""
+        """Power machines off abruptly."""
         docker("kill", "--signal=KILL", *map(self.container, nodes))
 
     def stop(self, *nodes: str) -> None:
-        """Shut machines down in order, side by side, as a reboot of this machine does."""
+        """Shut machines down cleanly and in parallel, as a reboot of this machine does."""
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda node: docker("stop", "--time=30", self.container(node)), nodes))
 
     def start(self, *nodes: str) -> None:
-        """Switch machines on."""
+        """Power machines on."""
         docker("start", *map(self.container, nodes))
 
     # --- the swarm --------------------------------------------------------------------------------------------------
 
     def manager(self) -> str:
-        """A node that manages the swarm with a quorum."""
+        """Return a manager of the swarm that has a quorum."""
         for node in self.nodes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 if self.on_node(node, "docker", "node", "ls", "-q", check=False):
                     return node
         raise AssertionError("no manager of the swarm answers")
 
-    def swarm(self, *words: str) -> str:
-        """Run docker on a manager."""
-        return self.on_node(self.manager(), "docker", *words)
+    def swarm(self, *args: str) -> str:
+        """Run docker on a manager and return its output."""
+        return self.on_node(self.manager(), "docker", *args)
 
     def tasks(self, service: str) -> Sequence[Task]:
-        """Every task of a service that the swarm remembers."""
+        """Return every task of a service that the swarm remembers."""
         lines = self.swarm("service", "ps", service, "--no-trunc", "--format", "{{json .}}").splitlines()
         found = [json.loads(line) for line in lines]
         return [
@@ -376,16 +376,16 @@ class Site:
         ]
 
     def running(self, service: str) -> Sequence[str]:
-        """The nodes on which a service runs now."""
+        """Return the nodes that run a service now."""
         return sorted(task.node for task in self.tasks(service) if task.runs)
 
     def members(self) -> dict[str, str]:
-        """What the swarm says of each node: status, availability, and its part as a manager."""
+        """Return each node's status, availability and manager status, as the swarm reports them."""
         listing = self.swarm("node", "ls", "--format", "{{.Hostname}}={{.Status}} {{.Availability}} {{.ManagerStatus}}")
         return dict(line.split("=", 1) for line in listing.splitlines())
 
     def is_whole(self) -> bool:
-        """Whether every node is a ready and active manager, and every service has its tasks."""
+        """Whether every node is a ready, active manager and every service has all its replicas."""
         members = self.members()
         parts = [members.get(node, "") for node in self.nodes]
         replicas = self.swarm("service", "ls", "--format", "{{.Replicas}}").split("\n")
@@ -395,60 +395,60 @@ class Site:
         )
 
     def containers(self, service: str) -> dict[str, str]:
-        """The id of a service's container on each node that has one."""
+        """Return the id of a service's container on each node that runs one."""
         command = ["docker", "ps", "-q", "--no-trunc", "--filter", f"label=swarm-site.part={service}"]
         found = {node: self.on_node(node, *command).strip() for node in self.nodes}
         return {node: container for node, container in found.items() if container}
 
     def inspect(self, node: str, container: str) -> Any:
-        """What Docker on a node knows of a container."""
+        """Return `docker inspect` of a container on a node."""
         return json.loads(self.on_node(node, "docker", "inspect", container))[0]
 
     def releases(self, node: str) -> tuple[str, dict[str, str]]:
-        """The release that a node serves, and the inode of every release it has."""
+        """Return the release that a node serves, and the inode of every release on it."""
         current = self.on_node(node, "readlink", f"{CONTENT}/current").strip().rpartition("/")[2]
         listing = self.on_node(node, "find", f"{CONTENT}/releases", "-mindepth", "1", "-printf", "%f=%i\\n", "-prune")
         return current, dict(line.split("=") for line in listing.splitlines())
 
     def watch(self, name: str, *proxies: str, pages: Collection[bytes] = ()) -> AbstractContextManager[Record]:
-        """Visitors at some proxies, at all of them if none is named, who record what becomes of each request."""
+        """Run visitors against some proxies, all by default, and record the result of each request."""
         urls = [self.proxy_url(node) for node in proxies or self.running("proxy")]
         return load(name, urls, folder=self.logs, pages=pages)
 
     # --- the page ---------------------------------------------------------------------------------------------------
 
     def proxy_url(self, node: str) -> str:
-        """The address of the proxy on a node."""
+        """Return the URL of the proxy on a node."""
         return f"http://{self.address(node)}/"
 
     def backend_url(self, node: str) -> str:
-        """The address of the backend on a node."""
+        """Return the URL of the backend on a node."""
         return f"http://{self.address(node)}:8080/"
 
     # --- what is left -----------------------------------------------------------------------------------------------
 
     def processes(self) -> dict[int, str]:
-        """Every process that was started for this site, known by its environment."""
+        """Return every process started for this site, identified by its environment."""
         mark = f"XDG_STATE_HOME={self.state}".encode()
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if mark in (folder / "environ").read_bytes().split(b"\0"):
-                    words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                    found[int(folder.name)] = " ".join(words).strip()
-        return {pid: words for pid, words in found.items() if words}
+                    args = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                    found[int(folder.name)] = " ".join(args).strip()
+        return {pid: args for pid, args in found.items() if args}
 
     def engines(self) -> dict[int, str]:
-        """Those that are Pulumi's engine or one of its plugins."""
+        """Return the processes of this site that are Pulumi's engine or one of its plugins."""
         part = re.compile(r"(\S*/)?pulumi(-(language|resource)-\S+)? |\S*python\S* .*/plugins-[0-9a-f]+/\w+\.py\b")
-        return {pid: words for pid, words in self.processes().items() if part.match(f"{words} ")}
+        return {pid: args for pid, args in self.processes().items() if part.match(f"{args} ")}
 
     def machines(self) -> Sequence[str]:
-        """The containers that are this stack's machines, whatever state they are in."""
+        """Return the containers that are this stack's machines, in any state."""
         return docker("ps", "-a", "--filter", f"name=^{PROJECT}-{self.stack}-", "--format", "{{.Names}}").split()
 
     def left(self) -> Sequence[str]:
-        """Everything of the stack that this machine still holds; caches and the user's own stack file don't count."""
+        """Return everything of the stack that is left on this machine, except caches and the user's stack file."""
         home = Path(self.environment.get("PULUMI_HOME") or Path.home() / ".pulumi")
         bundled = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / PROJECT / "engine" / "home"
         index = Path(os.environ.get("VAGRANT_HOME") or Path.home() / ".vagrant.d") / "data" / "machine-index" / "index"
@@ -465,20 +465,20 @@ class Site:
                 if name in self._networks
             ),
             *(f"file {path}" for path in [*files, *logs]),
-            *(f"process {pid}: {words}" for pid, words in self.processes().items()),
+            *(f"process {pid}: {args}" for pid, args in self.processes().items()),
             *(f"vagrant machine {v['vagrantfile_path']}" for v in vagrants if str(self.state) in v["vagrantfile_path"]),
         ]
 
     @property
     def _networks(self) -> Collection[str]:
-        """The stack's network, and what Vagrant calls one of its own."""
+        """The names of the stack's network and of a network created by Vagrant."""
         return f"{PROJECT}-{self.stack}", f"vagrant_network_{self.network}"
 
     def _is_ours(self, name: str) -> bool:
         return name.startswith(f"{PROJECT}-{self.stack}-")
 
     def sweep(self) -> None:
-        """Take away by force what is left: of a run that failed, or one that was killed."""
+        """Force-remove what a failed or killed run left."""
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -494,7 +494,7 @@ class Site:
 
 
 def copy_tree(folder: Path) -> None:
-    """Copy what git knows of this tree, or would know; stack file and content are the tests' own."""
+    """Copy the files of this tree that git tracks or does not ignore, with the tests' own stack file and content."""
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -507,7 +507,7 @@ def copy_tree(folder: Path) -> None:
             shutil.copy2(ROOT / name, folder / name)
     shutil.rmtree(folder / "site", ignore_errors=True)
     shutil.copytree(OWN, folder, dirs_exist_ok=True)
-    # Image archives are the user's own, too large to copy, and all there is on some networks.
+    # Image archives belong to the user, are too large to copy, and are the only image source on some networks.
     for archive in (ROOT / "images").glob("*.tar*"):
         (folder / "images").mkdir(exist_ok=True)
         (folder / "images" / archive.name).symlink_to(archive)
@@ -515,7 +515,7 @@ def copy_tree(folder: Path) -> None:
 
 @contextlib.contextmanager
 def alone(name: str) -> Iterator[None]:
-    """Hold the kernel's lock on a stack's name: two runs would make the same machines."""
+    """Hold a kernel lock on a stack's name: two runs would create the same machines."""
     with Path(f"/tmp/{PROJECT}-{name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -524,17 +524,17 @@ def alone(name: str) -> Iterator[None]:
         yield
 
 
-def docker(*words: str) -> str:
-    """Run docker on this machine; its output."""
-    done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, f"docker {shlex.join(words)}: {done.stderr}"
+def docker(*args: str) -> str:
+    """Run docker on this machine and return its output."""
+    done = subprocess.run(["docker", *args], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, f"docker {shlex.join(args)}: {done.stderr}"
     return done.stdout
 
 
 def fetch(
     url: str, *, method: str = "GET", body: bytes | None = None, headers: Mapping[str, str] | None = None
 ) -> Page:
-    """Ask once, on a connection of its own. A body goes out to its end, or until the server hears no more of it."""
+    """Send one request on a new connection. Send the whole body, or until the server stops reading it."""
     place = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(place.netloc, timeout=FETCH_SECONDS)
     try:
@@ -550,10 +550,10 @@ def fetch(
 
 
 def wait_until(what: str, condition: Callable[[], T], *, seconds: float = WAIT_SECONDS) -> T:
-    """Wait for a condition, and return what it came to.
+    """Wait until a condition holds, and return its value.
 
     Raises:
-        AssertionError: it did not come true in time; with what it was last, or why it could not be told.
+        AssertionError: the condition did not hold in time; the message has its last value or error.
     """
     deadline = time.monotonic() + seconds
     while True:

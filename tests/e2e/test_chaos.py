@@ -1,7 +1,7 @@
-"""Commands are cut off at random moments, and the same command given again ends well.
+"""Commands are interrupted at random moments, and the same command succeeds when run again.
 
-CHAOS_N rounds (2), each of them: `make up` from nothing, a rebuild of all machines, `make down`; each is cut off once.
-The first half of the rounds by Ctrl-C, the rest by a kill of the engine alone. CHAOS_SEED makes the moments again.
+Each of CHAOS_N rounds (default 2) interrupts `make up` from nothing, a rebuild of all machines and `make down`, once
+each, alternating between Ctrl-C and a kill of the engine alone. CHAOS_SEED reproduces the moments.
 """
 
 import os
@@ -23,15 +23,15 @@ SEED = os.environ.get("CHAOS_SEED") or str(secrets.randbelow(10**6))
 MEMORY = 512
 MORE_MEMORY = 16
 LINGER_SECONDS = 30
-"""What a killed run's scripts and ssh connections may still take to end by themselves."""
+"""How long a killed run's scripts and ssh connections may take to end by themselves."""
 FINISHED = re.compile(r"^ *\S+ +\S+:\S+ (\S+) (created|updated|deleted|replaced)\b", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Cut:
-    """What is cut off, when and how.
+    """Which command is interrupted, when and how.
 
-    The moment is when `progress` (of 1) of the command's steps are done, and then `delay` seconds.
+    The moment is `delay` seconds after the fraction `progress` of the command's steps is done.
     """
 
     round: int
@@ -45,13 +45,13 @@ class Cut:
 
 
 def plan() -> list[Cut]:
-    """All moments of this run; the same seed gives the same ones."""
+    """Return all interruptions of this run; the same seed gives the same ones."""
     numbers = random.Random(SEED)
     return [
         Cut(
             round=number,
             goal=goal,
-            # Half of each: the goals take turns, so that two rounds show every goal both.
+            # Half of each, alternating, so that two rounds interrupt every goal in both ways.
             by=("Ctrl-C", "kill")[(number + offset) % 2],
             progress=numbers.random(),
             delay=numbers.uniform(0, 2.5),
@@ -62,7 +62,7 @@ def plan() -> list[Cut]:
 
 
 @pytest.mark.parametrize("cut", plan(), ids=lambda cut: f"{cut.round}-{cut.goal}-{cut.by}")
-def test_a_command_that_was_cut_off_ends_well_when_it_is_given_again(site: Site, cut: Cut) -> None:
+def test_an_interrupted_command_succeeds_when_run_again(site: Site, cut: Cut) -> None:
     print(f"CHAOS_SEED={SEED} CHAOS_N={ROUNDS}: {cut}")
     memory = MEMORY + MORE_MEMORY * cut.round
     if cut.goal == "up":
@@ -72,7 +72,7 @@ def test_a_command_that_was_cut_off_ends_well_when_it_is_given_again(site: Site,
         site.up()
     if cut.goal == "rebuild":
         site.configure({"machines": {"memory": memory}})
-    cut_off(site, cut)
+    interrupt(site, cut)
 
     if cut.goal == "down":
         site.down()
@@ -90,8 +90,8 @@ def test_a_command_that_was_cut_off_ends_well_when_it_is_given_again(site: Site,
         assert site.left() == []
 
 
-def cut_off(site: Site, cut: Cut) -> None:
-    """Give the command, and cut it off at its moment."""
+def interrupt(site: Site, cut: Cut) -> None:
+    """Run the command and interrupt it at its moment."""
     command = "make down" if cut.goal == "down" else "make up"
     total = steps(site, cut)
     begin = time.monotonic()
@@ -101,9 +101,9 @@ def cut_off(site: Site, cut: Cut) -> None:
     wait_until(f"{wanted} of {total} steps", lambda: not run.is_alive() or finished(run) >= wanted, seconds=UP_SECONDS)
     moment = time.monotonic() + cut.delay
     while time.monotonic() < moment and run.is_alive():
-        time.sleep(0.05)  # the moment is what is tried here
+        time.sleep(0.05)  # a fixed delay, since the moment is under test
     late = not run.is_alive()
-    print(f"cut off after {time.monotonic() - begin:.1f} s, {finished(run)} of {total} steps")
+    print(f"interrupted after {time.monotonic() - begin:.1f} s, {finished(run)} of {total} steps")
     try:
         if cut.by == "Ctrl-C":
             os.killpg(run.pid, signal.SIGINT)
@@ -112,24 +112,24 @@ def cut_off(site: Site, cut: Cut) -> None:
     except ProcessLookupError:
         late = True
     call = run.wait(UP_SECONDS)
-    # A Ctrl-C in the engine's first or last moments may go unheard, and the command ends well at once.
+    # The engine may miss a Ctrl-C in its first or last moments, and the command then succeeds.
     assert late or cut.by == "Ctrl-C" or call.status != 0 or finished(run) >= total, "nobody missed the engine"
     site.is_up = cut.goal != "down"
 
 
 def steps(site: Site, cut: Cut) -> int:
-    """How many steps the command will say that it has done; a replacement is three."""
+    """Return the number of steps that the command will report; a replacement is three."""
     if cut.goal == "down":
         return site.pulumi("stack export", quiet=True).text.count('"urn": ')
     return sum(3 if "replace" in op else 1 for op in site.preview().values())
 
 
 def wait_for_engine(site: Site, run: Background) -> int:
-    """The process of the engine that does the command's work."""
+    """Wait for the engine that runs the command's operation, and return its process id."""
     part = re.compile(r"(\S*/)?pulumi (up|destroy) ")
 
     def engine() -> int:
-        found = [pid for pid, words in site.engines().items() if part.match(words)]
+        found = [pid for pid, args in site.engines().items() if part.match(args)]
         return next(iter(found), 0 if run.is_alive() else -1)
 
     pid = wait_until("the engine", engine)
@@ -138,17 +138,17 @@ def wait_for_engine(site: Site, run: Background) -> int:
 
 
 def finished(run: Background) -> int:
-    """How many steps the command says it has done."""
+    """Return the number of steps that the command has reported so far."""
     return len(set(FINISHED.findall(run.text())))
 
 
 def machine_memory(site: Site, node: str) -> int:
-    """The memory of a machine in MB, as it really is."""
+    """Return the actual memory of a machine in MB."""
     return int(docker("inspect", "-f", "{{.HostConfig.Memory}}", site.container(node))) // 2**20
 
 
 def assert_nothing_is_doubled(site: Site) -> None:
-    """One machine and one entry in the swarm for each node, and the two services."""
+    """Assert that each node has one machine and one swarm entry, and that only the two services exist."""
     assert sorted(site.machines()) == sorted(site.container(node) for node in site.nodes)
     assert sorted(site.swarm("node", "ls", "--format", "{{.Hostname}}").split()) == list(site.nodes)
     assert sorted(site.swarm("service", "ls", "--format", "{{.Name}}").split()) == ["backend", "proxy"]

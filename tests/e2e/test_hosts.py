@@ -1,7 +1,7 @@
-"""Hosts that exist, in the order their owner meets it: refused, adopted, served from, killed, given back as they were.
+"""Existing hosts, in the order of their owner's experience: refused, adopted, serving, killed, released as found.
 
-The hosts are containers that another script makes (`hosts.sh`); one of them has no Docker yet, the others have one with
-a container and an image of the owner's.
+The hosts are containers created by `hosts.sh`; one has no Docker yet, the others have Docker with a container and an
+image of the owner.
 """
 
 import os
@@ -25,12 +25,12 @@ NETWORK = "192.168.70.0/24"
 HOSTS = {"alpha": "192.168.70.11", "beta": "192.168.70.12", "gamma": "192.168.70.13"}
 KINDS = {"alpha": "bare", "beta": "docker", "gamma": "docker"}
 WAYS = {"alpha": {"jump": f"admin@{HOSTS['beta']}"}}
-"""One of them is reached through another one."""
+"""One host is reached through another."""
 HOSTS_SECONDS = 600
 INDEX = "site/index.html"
 SSH = Path(pwd.getpwuid(os.getuid()).pw_dir) / ".ssh"
 KNOWN_HOSTS = SSH / "known_hosts2"
-"""The second of the two files that ssh reads by itself: a user's own is left alone."""
+"""The second of the two files that ssh reads by default, so that the user's own stays untouched."""
 SEEN = r"""
 dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n'
 getent passwd; getent group
@@ -38,8 +38,8 @@ find /srv /etc /opt /usr/local -printf '%p %u %g %m %l\n' | sort
 find /var/lib/docker /var/lib/containerd /var/lib -maxdepth 1 -printf '%p %u %g %m\n' | sort
 ls /sys/class/net; cat /proc/sys/net/ipv4/ip_forward
 """
-"""What a host is made of, as its owner sees it."""
-# What a container of Docker's own is resolved by, and a bridge's id, are others after each start.
+"""Commands that print a host's state, as its owner sees it."""
+# Docker's DNS rules and the bridges' ids change with each start.
 SEEN_OF_DOCKER = r"""
 iptables-save | sed -E '/^#/d; /127\.0\.0\.11/d; s/\[[0-9:]+\]//'
 docker ps -a --no-trunc --format '{{.ID}} {{.Names}} {{.State}}'
@@ -52,7 +52,7 @@ docker info -f '{{.Swarm.LocalNodeState}}'
 
 @dataclass
 class Hosts(Site):
-    """A stack on hosts that exist."""
+    """A stack on existing hosts."""
 
     stack: str = "hosts"
     network: str = NETWORK
@@ -60,44 +60,44 @@ class Hosts(Site):
 
     @property
     def nodes(self) -> list[str]:
-        """The hosts' names."""
+        """The host names."""
         return list(HOSTS)
 
     def configure(self, settings: dict[str, Any]) -> None:
-        """Write the stack file: the hosts, and more settings."""
+        """Write the stack file: the hosts, and any other settings."""
         hosts = [
             {"name": name, "address": address, "user": "admin", **WAYS.get(name, {})} for name, address in HOSTS.items()
         ]
         self.write(self.stack, {"machines": {"provider": "ssh", "hosts": hosts}} | settings)
 
     def write(self, stack: str, settings: Mapping[str, Any]) -> None:
-        """Write a stack file."""
+        """Write the stack file of any stack."""
         config = {f"{PROJECT}:{key}": value for key, value in settings.items()}
         salt = {"encryptionsalt": yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())["encryptionsalt"]}
         (self.clone / f"Pulumi.{stack}.yaml").write_text(yaml.safe_dump(salt | {"config": config}, sort_keys=False))
 
     def container(self, node: str) -> str:
-        """The container that stands for a host."""
+        """Return the name of the container that acts as a host."""
         return f"test-hosts-192-168-70-0-24-{node}"
 
     def seen(self, node: str) -> list[str]:
-        """What a host's owner sees on it, a line each."""
+        """Return what a host's owner sees on it, as lines."""
         text = docker(
             "exec", self.container(node), "sh", "-c", SEEN + (SEEN_OF_DOCKER if KINDS[node] == "docker" else "")
         )
-        # dpkg's and the shadow tools' copies of what was before.
+        # Leave out the account files and the backups that dpkg and the shadow tools make of them.
         return [line for line in text.splitlines() if not re.match(r"/etc/(passwd|group|g?shadow|sub[gu]id)-? ", line)]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the key and the hosts' logs are."""
+    """The folder of the key and the hosts' logs."""
     return tmp_path_factory.mktemp("hosts")
 
 
 @pytest.fixture(scope="module")
 def agent(folder: Path) -> Iterator[None]:
-    """A user whose ssh agent has the key that opens the hosts, and whose ssh knows none of them."""
+    """A user whose ssh agent has the hosts' key, and whose ssh knows none of the hosts."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "key"], check=True)
     socket = folder / "agent"
     process = subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL)
@@ -123,14 +123,14 @@ def agent(folder: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def site(logs: Path, folder: Path, agent: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
-    """A stack for the hosts, which are made first and taken away last."""
+    """A stack for the hosts, which are created first and removed last."""
     site = Hosts(tmp_path_factory.mktemp("a site"), logs)
     script = ROOT / "tests/e2e/hosts.sh"
-    words = [word for name, address in HOSTS.items() for word in (name, address, KINDS[name])]
+    args = [word for name, address in HOSTS.items() for word in (name, address, KINDS[name])]
     with alone(site.stack):
         subprocess.run([script, "remove", NETWORK], check=True)
         try:
-            subprocess.run([script, "make", folder, NETWORK, *words], check=True, timeout=HOSTS_SECONDS)
+            subprocess.run([script, "make", folder, NETWORK, *args], check=True, timeout=HOSTS_SECONDS)
             yield site
         finally:
             site.sweep()
@@ -139,13 +139,13 @@ def site(logs: Path, folder: Path, agent: None, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="module")
 def found(site: Hosts) -> Mapping[str, list[str]]:
-    """The hosts as their owner gave them."""
+    """The hosts as found, before any adoption."""
     return {name: site.seen(name) for name in HOSTS}
 
 
 @pytest.fixture
 def running(site: Hosts, found: Mapping[str, list[str]]) -> Hosts:
-    """The site, brought up if it is not: the hosts as they were found are looked at before."""
+    """The site, brought up if necessary, after the state of the hosts was recorded."""
     if not KNOWN_HOSTS.exists():
         know_the_hosts()
     if not site.is_up:
@@ -154,18 +154,18 @@ def running(site: Hosts, found: Mapping[str, list[str]]) -> Hosts:
 
 
 def know_the_hosts() -> None:
-    """What the owner does after a look at the fingerprints."""
+    """Trust the hosts' keys, as the owner does after checking the fingerprints."""
     keys = subprocess.run(["ssh-keyscan", *HOSTS.values()], capture_output=True, text=True, check=True).stdout
     KNOWN_HOSTS.write_text(keys)
 
 
 def index(site: Site) -> str:
-    """The page as the clone has it now."""
+    """Return the page as it is now in the clone."""
     return (site.clone / INDEX).read_text()
 
 
 def assert_as_found(site: Hosts, found: Mapping[str, list[str]], *names: str) -> None:
-    """Nothing on these hosts, all if none is named, is another than before."""
+    """Assert that nothing changed on these hosts, all by default."""
     for name in names or HOSTS:
         now = site.seen(name)
         assert set(now) - set(found[name]) == set(), f"{name} has more than before"
@@ -175,10 +175,10 @@ def assert_as_found(site: Hosts, found: Mapping[str, list[str]], *names: str) ->
 # --- refused ----------------------------------------------------------------------------------------------------------
 
 
-def test_hosts_that_ssh_does_not_know_are_refused_with_what_to_do(site: Hosts, found: Mapping[str, list[str]]) -> None:
+def test_hosts_unknown_to_ssh_are_refused_with_advice(site: Hosts, found: Mapping[str, list[str]]) -> None:
     text = site.up(fails=True).text
 
-    # The engine begins with none of the others once one has failed.
+    # The engine starts no other host after the first failure.
     refused = [name for name in HOSTS if f"{name}: can't be adopted: " in text]
     assert refused
     for name in refused:
@@ -189,16 +189,14 @@ def test_hosts_that_ssh_does_not_know_are_refused_with_what_to_do(site: Hosts, f
     assert_as_found(site, found)
 
 
-def test_a_host_with_another_key_than_it_had_is_refused_with_what_to_do(
-    site: Hosts, found: Mapping[str, list[str]]
-) -> None:
+def test_a_host_with_a_changed_key_is_refused_with_advice(site: Hosts, found: Mapping[str, list[str]]) -> None:
     know_the_hosts()
     text = KNOWN_HOSTS.read_text()
     KNOWN_HOSTS.write_text(re.sub(rf"(?m)^{HOSTS['alpha']} ", f"{HOSTS['beta']} ", text.replace(HOSTS["beta"], "x")))
 
     text = site.up(fails=True).text
 
-    # The engine begins with none of the others once one has failed; alpha is reached through beta.
+    # The engine starts no other host after the first failure; alpha is reached through beta.
     assert re.search(r"(alpha|beta): can't be adopted: the host key of", text)
     assert f"the host key of {HOSTS['beta']} has changed: the host was reinstalled, or" in text
     assert f"forget the old one: ssh-keygen -R '{HOSTS['beta']}'" in text
@@ -209,7 +207,7 @@ def test_a_host_with_another_key_than_it_had_is_refused_with_what_to_do(
 # --- up ---------------------------------------------------------------------------------------------------------------
 
 
-def test_one_command_ends_with_the_page(running: Hosts, found: Mapping[str, list[str]]) -> None:
+def test_one_command_serves_the_page(running: Hosts, found: Mapping[str, list[str]]) -> None:
     outputs = running.outputs()
     assert outputs["nodes"] == {name: {"address": address, "role": "manager"} for name, address in HOSTS.items()}
     assert fetch(outputs["url"]).text == index(running)
@@ -229,7 +227,7 @@ def test_a_second_up_changes_nothing(running: Hosts) -> None:
     assert running.preview() == {}
 
 
-def test_a_host_of_another_stack_is_refused_and_left_alone(running: Hosts) -> None:
+def test_a_host_of_another_stack_is_refused_and_left_unchanged(running: Hosts) -> None:
     url = running.outputs()["url"]
     host = {"name": "alpha", "address": HOSTS["alpha"], "user": "admin"}
     running.write("others", {"machines": {"provider": "ssh", "hosts": [host]}})
@@ -241,7 +239,7 @@ def test_a_host_of_another_stack_is_refused_and_left_alone(running: Hosts) -> No
     assert fetch(url).text == index(running)
 
 
-def test_new_content_is_live_and_no_visitor_notices(running: Hosts) -> None:
+def test_new_content_goes_live_unnoticed(running: Hosts) -> None:
     old = index(running)
     new = old.replace("hello world", "hello earth")
     with running.watch("content on hosts", pages=[old.encode(), new.encode()]) as record:
@@ -257,7 +255,7 @@ def test_new_content_is_live_and_no_visitor_notices(running: Hosts) -> None:
 # --- what breaks ------------------------------------------------------------------------------------------------------
 
 
-def test_a_host_that_dies_costs_no_visitor_anything_and_its_return_catches_up(running: Hosts) -> None:
+def test_no_visitor_notices_a_dead_host_and_it_catches_up_on_return(running: Hosts) -> None:
     old = index(running)
     new = old.replace("hello world", "hello earth")
     with running.watch("host killed", "beta", pages=[old.encode(), new.encode()]) as record:
@@ -283,8 +281,8 @@ def test_a_host_that_dies_costs_no_visitor_anything_and_its_return_catches_up(ru
     running.up()
 
 
-def test_a_host_that_is_made_anew_is_given_back_and_adopted_again(running: Hosts) -> None:
-    with running.watch("host made anew", "beta", pages=[index(running).encode()]) as record:
+def test_a_rebuilt_host_is_released_and_adopted_again(running: Hosts) -> None:
+    with running.watch("host rebuilt", "beta", pages=[index(running).encode()]) as record:
         running.run("repair", "make repair NODE=gamma", seconds=UP_SECONDS)
     assert record.of("GET").failed == 0, record
     wait_until("all nodes active, all services complete", running.is_whole)
@@ -294,7 +292,7 @@ def test_a_host_that_is_made_anew_is_given_back_and_adopted_again(running: Hosts
 # --- down -------------------------------------------------------------------------------------------------------------
 
 
-def test_down_gives_all_hosts_back_as_they_were_found(running: Hosts, found: Mapping[str, list[str]]) -> None:
+def test_down_restores_all_hosts_as_they_were_found(running: Hosts, found: Mapping[str, list[str]]) -> None:
     text = running.down().text
 
     assert "everything of stack hosts was removed\n" in text
@@ -302,9 +300,7 @@ def test_down_gives_all_hosts_back_as_they_were_found(running: Hosts, found: Map
     assert running.left() == []
 
 
-def test_down_with_a_dead_host_does_not_wait_and_says_what_is_left_on_it(
-    running: Hosts, found: Mapping[str, list[str]]
-) -> None:
+def test_down_skips_a_dead_host_and_reports_what_is_left_on_it(running: Hosts, found: Mapping[str, list[str]]) -> None:
     running.kill("alpha")
 
     text = running.down().text

@@ -1,4 +1,4 @@
-"""`tools.images` on the real Docker: every way to an image, and what is left when none works."""
+"""`tools.images` on the real Docker: every way to get an image, and what is left when none works."""
 
 import contextlib
 import gzip
@@ -28,21 +28,21 @@ NGINX_RECIPE = "templates/images/nginx"
 
 
 def docker(*arguments: str) -> str:
-    """What a docker command answers; an error shows its output."""
+    """Run docker and return its output; an error shows the command's output."""
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr}"
     return done.stdout.strip()
 
 
 def identity(reference: str) -> str | None:
-    """The id of a local image; None where there is none."""
+    """Return the id of a local image, or None if it does not exist."""
     ids = docker("images", "--quiet", "--no-trunc", reference).split()
     return ids[0] if ids else None
 
 
 @dataclass(kw_only=True)
 class Maker:
-    """One image of its own name, with a cache and a folder of archives of its own."""
+    """An image with a unique name, and with its own cache and archive folder."""
 
     folder: Path
     image: str = field(default_factory=lambda: f"localhost/site/test:{uuid.uuid4().hex[:12]}")
@@ -89,13 +89,13 @@ class Maker:
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     def make(self, **inputs: str) -> str:
-        """Its output, once it has worked."""
+        """Run the tool, which must succeed, and return its output."""
         done = self.run(**inputs)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def leftovers(self) -> list[str]:
-        """What a run may leave neither on disk nor in Docker."""
+        """Return everything on disk and in Docker that a run should have removed."""
         label = f"label=site.recipe={self.name}"
         return [
             *[str(path) for path in (self.cache / "work").glob("*")],
@@ -106,7 +106,7 @@ class Maker:
         ]
 
     def processes(self) -> dict[int, str]:
-        """Programs that a run started and that still run, by their ids: they all know its work folder."""
+        """Return a run's live processes by process id, identified by the work folder in their environment."""
         mark, found = str(self.cache / "work").encode(), {}
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
@@ -115,11 +115,11 @@ class Maker:
         return found
 
     def wait(self) -> None:
-        """Until nobody holds the image's lock: no run, and no program that outlives one."""
+        """Wait until no run, and no process that outlives one, holds the image's lock."""
         subprocess.run(["flock", "--timeout", "60", str(self.cache / "locks" / self.name), "true"], check=True)
 
     def end(self) -> None:
-        """Nothing runs on after a test that failed: mmdebstrap has mounts below its work folder."""
+        """Stop what a failed test left running: mmdebstrap has mounts below its work folder."""
         for process in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGTERM)
@@ -141,7 +141,7 @@ def maker(tmp_path: Path) -> Iterator[Maker]:
 
 @pytest.fixture(scope="module")
 def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Maker]:
-    """The recipe's image, made once, with its archive."""
+    """The recipe's image, built once, with its archive."""
     one = Maker(folder=tmp_path_factory.mktemp("nginx"))
     assert "ready" in one.make(RECIPE=NGINX_RECIPE, KEEP_ARCHIVE="1")
     yield one
@@ -150,7 +150,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Maker]:
 
 @pytest.fixture
 def small(nginx: Maker) -> Iterator[str]:
-    """A name that no registry knows, for an image that the local Docker has."""
+    """The name of a local image that no registry has."""
     reference = f"example/small:{uuid.uuid4().hex[:8]}"
     docker("tag", nginx.image, reference)
     yield reference
@@ -159,7 +159,7 @@ def small(nginx: Maker) -> Iterator[str]:
 
 
 def recipe(folder: Path, dockerfile: str = "ARG BASE\nFROM ${BASE}\nCMD true\n") -> str:
-    """A folder with the smallest recipe."""
+    """Create a folder with a minimal recipe, and return its path."""
     folder.mkdir(exist_ok=True)
     (folder / "Dockerfile").write_text(dockerfile)
     (folder / "packages").write_text("busybox-static\n")
@@ -217,7 +217,7 @@ def test_the_nginx_image_has_true_and_a_user_for_its_workers(nginx: Maker) -> No
 # --- the order
 
 
-def test_an_image_that_exists_is_kept_in_silence(nginx: Maker) -> None:
+def test_an_existing_image_is_kept_without_output(nginx: Maker) -> None:
     before = identity(nginx.image)
     assert nginx.make(RECIPE=NGINX_RECIPE, KEEP_ARCHIVE="1") == ""
     assert identity(nginx.image) == before
@@ -293,7 +293,7 @@ def test_a_source_in_the_local_docker_is_used(maker: Maker, small: str) -> None:
 
 
 class Registry(http.server.ThreadingHTTPServer):
-    """Serves one image under every name, as far as `docker pull` asks."""
+    """A registry that serves one image under every name, with just enough of the API for `docker pull`."""
 
     def __init__(self, archive: Path) -> None:
         with tarfile.open(archive) as whole:
@@ -351,7 +351,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
             self.wfile.write(blob)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class names it
-        """Nothing on the tests' stderr."""
+        """Log nothing, to keep the tests' stderr clean."""
 
 
 @pytest.fixture
@@ -423,7 +423,7 @@ def test_a_silent_registry_is_left_after_ten_seconds(maker: Maker, silent: str) 
 
 
 def test_the_packages_are_installed_on_an_image_of_debian(maker: Maker, tmp_path: Path) -> None:
-    """The same recipe where Debian's image is available: here another base stands in for it, as an archive."""
+    """The same recipe where Debian's image is available; here, an archive of another base stands in for it."""
     donor = Maker(folder=tmp_path / "donor")
     donor.folder.mkdir()
     had = identity("debian:bookworm-slim")
@@ -462,7 +462,7 @@ def test_a_recipe_that_does_not_build_shows_the_end_of_the_log(maker: Maker, tmp
 
 
 def until_step(process: subprocess.Popen[str], *steps: str) -> str:
-    """Reads a run's output, up to the first of these steps, and returns that."""
+    """Read a run's output up to the first of these steps, and return that step."""
     assert process.stdout
     for line in process.stdout:
         for step in steps:
@@ -472,7 +472,7 @@ def until_step(process: subprocess.Popen[str], *steps: str) -> str:
 
 
 def until_logged(log: Path, process: subprocess.Popen[str], text: str) -> None:
-    """Reads a run's log as it grows, until it has the text or the run has ended."""
+    """Follow a run's log until it contains the text; fail if the run ends first."""
     with subprocess.Popen(
         ["tail", f"--pid={process.pid}", "--lines=+1", "--follow=name", str(log)],
         stdout=subprocess.PIPE,
@@ -485,7 +485,7 @@ def until_logged(log: Path, process: subprocess.Popen[str], text: str) -> None:
     assert found, f"the run ended before its log had {text!r}"
 
 
-# The two ways to a base; which one is taken depends on the registries in reach.
+# The two ways to get a base; the reachable registries decide which one is used.
 BASE = ("unpacking Debian packages", "installing packages on")
 
 
@@ -501,7 +501,7 @@ def test_an_interrupted_run_leaves_nothing_and_can_be_run_again(
     if steps == ("building",):
         until_logged(maker.folder / "logs/image.log", process, "echo now")
     process.send_signal(signum)
-    _, errors = process.communicate(timeout=60)  # and its pipes are closed: no child holds them
+    _, errors = process.communicate(timeout=60)  # returns only when no child holds the pipes open
     assert (process.returncode, errors) == (128 + signum, "")
     assert maker.processes() == {}
     assert maker.leftovers() == []
@@ -540,6 +540,25 @@ def test_mmdebstrap_ends_when_its_run_is_killed(maker: Maker, tmp_path: Path) ->
     assert "I: success" not in log.read_text(), "it was not ended, it ended by itself"
     assert maker.processes() == {}
     assert str(maker.cache) not in Path("/proc/mounts").read_text()
+
+
+def test_mounts_left_by_mmdebstrap_are_removed_even_if_in_use(tmp_path: Path, small: str) -> None:
+    """It fails to unmount, and fails, where anything on the machine has a file open there."""
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    maker = Maker(folder=folder)
+    mount = maker.cache / "work" / maker.name / "mmdebstrap.0123456789/proc"
+    mount.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "proc", "proc", mount], check=True)
+    try:
+        with (mount / "version").open():
+            maker.make(SOURCE=small)
+            assert "mmdebstrap.0123456789" not in Path("/proc/mounts").read_text()
+        assert maker.leftovers() == []
+    finally:
+        if mount.is_mount():
+            subprocess.run(["umount", "--lazy", mount], check=True)
+        maker.forget()
 
 
 # --- two at once, and what a user gets wrong

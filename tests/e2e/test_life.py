@@ -1,6 +1,6 @@
-"""The life of a node: rebuilt, added, removed, dead, returned, changed by hand; and the site stays.
+"""The life of a node: rebuilt, added, removed, dead, returned, changed by hand, while the site stays up.
 
-One site serves all of these tests, and each takes its settings as the one before left them.
+All of these tests share one site, and each continues from the settings that the previous one left.
 """
 
 import contextlib
@@ -35,89 +35,89 @@ WORDS = {"created": "create", "updated": "update", "deleted": "delete"}
 REPAIR_SECONDS = 420
 CONNECT_SECONDS = 2
 MORE_MEMORY = 32
-EXTRA_SECONDS = 20
-"""What a dead node may cost an `up`."""
+EXTRA_SECONDS = 40
+"""How much a dead node may delay an `up`: two probes of it, a leader election, and the heartbeats that follow."""
 FORM_AGAIN_SECONDS = 10
-"""How long nobody may be served while the last manager forms the swarm again."""
+"""The longest allowed outage while the last manager re-creates the swarm."""
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
 
 def index(site: Site) -> str:
-    """The page as the clone has it now."""
+    """Return the page as it is now in the clone."""
     return (site.clone / INDEX).read_text()
 
 
 def settings(site: Site) -> dict[str, Any]:
-    """The settings as they stand in the stack file, without the project's prefix."""
+    """Return the current settings in the stack file, without the project prefix."""
     config = yaml.safe_load((site.clone / f"Pulumi.{site.stack}.yaml").read_text())["config"]
     return {key.removeprefix(f"{PROJECT}:"): value for key, value in config.items()}
 
 
 def change(site: Site, section: str, **values: object) -> None:
-    """Change some settings of a section and leave all others; None takes one out."""
+    """Change some settings of a section and keep all others; None removes a setting."""
     old = settings(site)
     merged = old.get(section, {}) | values
     site.configure(old | {section: {key: value for key, value in merged.items() if value is not None}})
 
 
 def memory(site: Site, node: str) -> int:
-    """The memory of a machine in MB, as the settings want it."""
+    """Return the configured memory of a machine in MB."""
     machines = settings(site).get("machines", {})
     return int(machines.get("overrides", {}).get(node, {}).get("memory") or machines.get("memory") or 512)
 
 
 def give_memory(site: Site, node: str) -> None:
-    """Want more memory for one machine."""
+    """Increase the configured memory of one machine."""
     overrides = settings(site).get("machines", {}).get("overrides", {})
     change(site, "machines", overrides=overrides | {node: {"memory": memory(site, node) + MORE_MEMORY}})
 
 
 def give_all_memory(site: Site) -> None:
-    """Want more memory for every machine than any has now."""
+    """Configure more memory for every machine than any has now."""
     most = max(memory(site, node) for node in site.nodes)
     change(site, "machines", overrides=None, memory=most + MORE_MEMORY)
 
 
 def resize(site: Site, count: int) -> None:
-    """Want another number of machines."""
+    """Configure a different number of machines."""
     change(site, "machines", count=count)
     site.count = count
 
 
 def announced(site: Site) -> dict[str, str]:
-    """What a preview says, with one word for the three steps of a replacement."""
+    """Return the plan of a preview, with the three steps of a replacement as one `replace`."""
     return {name: "replace" if "replace" in op else op for name, op in site.preview().items()}
 
 
 def done(text: str) -> dict[str, str]:
-    """What an `up` did, by its own words, in the words of a preview."""
+    """Return the changes in the output of an `up`, in the terms of a preview."""
     return {name: WORDS.get(words, "replace") for name, words in STEP.findall(text)}
 
 
 def parts_of(*nodes: str, proxies: Sequence[str] = ("core-02", "core-03")) -> list[str]:
-    """The resources that belong to some nodes."""
+    """Return the names of the resources that belong to some nodes."""
     return [f"{part}-{node}" for node in nodes for part in (*PARTS, *(PROXY_PARTS if node in proxies else ()))]
 
 
 def replaced(*nodes: str) -> dict[str, str]:
-    """What the rebuild of some nodes changes: the list of machines, and all that belongs to those nodes."""
+    """Return the changes of a rebuild of some nodes: the list of machines, and all resources of those nodes."""
     return {"machines-workshop": "update"} | dict.fromkeys(parts_of(*nodes), "replace")
 
 
 def swarm_id(site: Site) -> str:
-    """The identity of the swarm."""
+    """Return the id of the swarm."""
     return site.swarm("info", "--format", "{{.Swarm.Cluster.ID}}").strip()
 
 
 def machine_ids(site: Site) -> dict[str, str]:
-    """The identity of each machine."""
+    """Return the id of each machine."""
     return {node: docker("inspect", "-f", "{{.Id}}", site.container(node)).strip() for node in site.nodes}
 
 
 def machine_memory(site: Site) -> dict[str, int]:
-    """The memory of each machine in MB, as it really is."""
+    """Return the actual memory of each machine in MB."""
     return {
         node: int(docker("inspect", "-f", "{{.HostConfig.Memory}}", site.container(node))) // 2**20
         for node in site.nodes
@@ -125,22 +125,22 @@ def machine_memory(site: Site) -> dict[str, int]:
 
 
 def entries(site: Site) -> list[str]:
-    """Every entry of the swarm, also those that bear the same name."""
+    """Return every node entry in the swarm, including duplicate names."""
     return sorted(site.swarm("node", "ls", "--format", "{{.Hostname}}").split())
 
 
 def managers(site: Site) -> list[str]:
-    """The nodes that manage the swarm and are reached."""
+    """Return the reachable managers of the swarm."""
     return sorted(node for node, part in site.members().items() if re.search(r"(Leader|Reachable)$", part))
 
 
 def upstreams(site: Site, node: str) -> list[str]:
-    """The backends that a node's proxy knows."""
+    """Return the backends configured in a node's proxy."""
     return re.findall(r"^ *server (\S+) ", site.on_node(node, "cat", f"{PROXY}/current/nginx.conf"), re.MULTILINE)
 
 
 def is_whole(site: Site, managing: int) -> bool:
-    """Whether exactly today's nodes are there, ready and active, and two tasks of each service on two of them."""
+    """Whether exactly the configured nodes are ready and active, and each service runs on two of them."""
     members = site.members()
     services = {service: set(site.running(service)) for service in ("backend", "proxy")}
     return (
@@ -152,12 +152,12 @@ def is_whole(site: Site, managing: int) -> bool:
 
 
 def wait_until_whole(site: Site, managing: int = 3) -> None:
-    """Wait until nodes and services are as today's settings want them."""
+    """Wait until nodes and services match the current settings."""
     wait_until("all nodes active, all services complete", lambda: is_whole(site, managing))
 
 
 def status(site: Site) -> dict[str, Any]:
-    """What `make status` knows; its exit status is the code in it."""
+    """Return the report of `make status`; the exit status must equal its code."""
     command = "tools/setup preview 2>/dev/null && . ./.env && python -m tools.status --json"
     call = site.begin("status", command).wait(UP_SECONDS, quiet=True)
     document: dict[str, Any] = json.loads(call.text)
@@ -166,20 +166,20 @@ def status(site: Site) -> dict[str, Any]:
 
 
 def repair(site: Site, node: str = "", *, fails: bool = False) -> str:
-    """`make repair`; all it said."""
+    """Run `make repair` and return its output."""
     command = f"make repair NODE={node}" if node else "make repair"
     return site.run("repair", command, seconds=REPAIR_SECONDS, fails=fails).text
 
 
 def assert_steady(site: Site) -> None:
-    """Nothing is left to be done."""
+    """Assert that status and preview report nothing to do."""
     assert status(site)["findings"] == []
     assert site.preview() == {}
 
 
 @contextlib.contextmanager
 def watched(site: Site, name: str, *proxies: str) -> Iterator[Record]:
-    """Visitors at proxies that stay, who have had answers before the block begins and have some after its end."""
+    """Watch proxies that stay up, and require responses for every visitor before, during and after the block."""
     with site.watch(name, *proxies, pages=[index(site).encode()]) as record:
         wait_until("answers for everybody", record.goes_on)
         record.mark("begin")
@@ -191,7 +191,7 @@ def watched(site: Site, name: str, *proxies: str) -> Iterator[Record]:
 
 @dataclass
 class Rounds:
-    """Where no proxy stays: each round asks all of them side by side; it is empty if none answered."""
+    """For tests in which no proxy stays up: each round asks all proxies in parallel; it is empty if none answers."""
 
     urls: Sequence[str]
     count: int = 0
@@ -199,7 +199,7 @@ class Rounds:
     both: int = 0
 
     def ask(self, pool: ThreadPoolExecutor) -> None:
-        """One round."""
+        """Run one round."""
         faults = list(pool.map(fault_of, self.urls))
         self.count += 1
         self.both += not any(faults)
@@ -208,7 +208,7 @@ class Rounds:
 
 
 def fault_of(url: str) -> str:
-    """Ask once; nothing, or what was wrong with the answer."""
+    """Send one request; return what was wrong with the response, or an empty string."""
     connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=CONNECT_SECONDS)
     try:
         connection.connect()
@@ -225,7 +225,7 @@ def fault_of(url: str) -> str:
 
 @contextlib.contextmanager
 def rounds(site: Site) -> Iterator[Rounds]:
-    """Ask all proxies again and again until the block ends; no round may be empty."""
+    """Ask all proxies repeatedly until the block ends; no round may be empty."""
     record = Rounds([site.proxy_url(node) for node in site.running("proxy")])
     stop = threading.Event()
 
@@ -249,7 +249,7 @@ def rounds(site: Site) -> Iterator[Rounds]:
 
 @contextlib.contextmanager
 def node_events(site: Site, manager: str) -> Iterator[list[dict[str, Any]]]:
-    """What happens to the swarm's nodes, as one manager sees it, while the block runs; whole after its end."""
+    """Collect one manager's node events while the block runs; the list is filled when the block ends."""
     events: list[dict[str, Any]] = []
     log = site.logs / "node-events.json"
     with log.open("wb") as output:
@@ -271,7 +271,7 @@ def node_events(site: Site, manager: str) -> Iterator[list[dict[str, Any]]]:
 
 @pytest.fixture
 def trio(site: Site, request: pytest.FixtureRequest) -> Site:
-    """Three nodes, whole; after a test that failed, made from nothing."""
+    """A healthy site of three nodes, created from scratch after a failed test."""
     if site.is_up and request.session.testsfailed:
         site.sweep()
         site.is_up = False
@@ -292,7 +292,7 @@ def trio(site: Site, request: pytest.FixtureRequest) -> Site:
     [("core-01", "make up"), ("core-02", "make up"), ("core-03", ". ./.env && pulumi up --yes --stack $STACK")],
     ids=["the first manager", "the first proxy", "a proxy by plain pulumi"],
 )
-def test_a_rebuilt_node_costs_no_visitor_anything(trio: Site, node: str, command: str) -> None:
+def test_no_visitor_notices_the_rebuild_of_a_node(trio: Site, node: str, command: str) -> None:
     swarm, machines = swarm_id(trio), machine_ids(trio)
     give_memory(trio, node)
     assert announced(trio) == replaced(node)
@@ -309,11 +309,11 @@ def test_a_rebuilt_node_costs_no_visitor_anything(trio: Site, node: str, command
     assert_steady(trio)
 
 
-def test_all_nodes_are_rebuilt_by_one_up_and_a_proxy_always_answers(trio: Site) -> None:
+def test_a_proxy_always_answers_while_one_up_rebuilds_all_nodes(trio: Site) -> None:
     rebuild_all(trio, "rebuild of all")
 
 
-def test_seven_nodes_are_rebuilt_by_one_up_and_a_proxy_always_answers(trio: Site) -> None:
+def test_a_proxy_always_answers_while_one_up_rebuilds_seven_nodes(trio: Site) -> None:
     resize(trio, 7)
     trio.up()
     wait_until_whole(trio)
@@ -324,7 +324,7 @@ def test_seven_nodes_are_rebuilt_by_one_up_and_a_proxy_always_answers(trio: Site
 
 
 def rebuild_all(site: Site, name: str) -> None:
-    """Give every machine more memory in one `make up`, and see what comes of it."""
+    """Rebuild every machine with more memory in one `make up`, and check the result."""
     swarm, machines = swarm_id(site), machine_ids(site)
     give_all_memory(site)
     assert announced(site) == replaced(*site.nodes)
@@ -344,7 +344,7 @@ def rebuild_all(site: Site, name: str) -> None:
     assert_steady(site)
 
 
-def test_too_little_parallelism_is_refused_before_anything_is_touched(trio: Site) -> None:
+def test_too_little_parallelism_is_refused_before_any_change(trio: Site) -> None:
     machines, members, before = machine_ids(trio), trio.members(), settings(trio)
     give_all_memory(trio)
 
@@ -361,7 +361,7 @@ def test_too_little_parallelism_is_refused_before_anything_is_touched(trio: Site
 # --- added and removed ------------------------------------------------------------------------------------------------
 
 
-def test_nodes_come_and_go_and_no_visitor_notices(trio: Site) -> None:
+def test_no_visitor_notices_nodes_added_and_removed(trio: Site) -> None:
     swarm = swarm_id(trio)
     new = ("core-04", "core-05")
     lists = dict.fromkeys(("machines-workshop", "proxy-check", "proxy-core-02", "proxy-core-03"), "update")
@@ -402,7 +402,7 @@ def test_nodes_come_and_go_and_no_visitor_notices(trio: Site) -> None:
 
 
 def assert_opened_last(site: Site, node: str, events: Sequence[Mapping[str, Any]]) -> None:
-    """The node joined drained, and was opened once, when image and content were on it."""
+    """Assert that the node joined drained, and became active once, after it had its image and content."""
     opened = [
         (event["Actor"]["Attributes"]["availability.old"], event["timeNano"] / 1e9)
         for event in events
@@ -417,7 +417,7 @@ def assert_opened_last(site: Site, node: str, events: Sequence[Mapping[str, Any]
     assert float(tagged) < opened[0][1]
 
 
-def test_the_rebuild_of_a_single_manager_is_refused_before_anything_is_touched(trio: Site) -> None:
+def test_the_rebuild_of_a_single_manager_is_refused_before_any_change(trio: Site) -> None:
     change(trio, "swarm", managers=1)
     demoted = {"machines-workshop": "update", "swarm-core-02": "update", "swarm-core-03": "update"}
     assert announced(trio) == demoted
@@ -449,8 +449,8 @@ def test_the_rebuild_of_a_single_manager_is_refused_before_anything_is_touched(t
 
 
 def cut_off(site: Site, node: str) -> None:
-    """Take a machine's link down; all that runs on it goes on."""
-    # The address stays with the link.
+    """Take a machine's link down; everything on the machine keeps running."""
+    # The link keeps its address.
     script = (
         "ip -o -4 address show | awk -v a=$0/ 'index($4, a) == 1 { print $2 }' | xargs -I LINK ip link set LINK down"
     )
@@ -458,12 +458,12 @@ def cut_off(site: Site, node: str) -> None:
 
 
 def hang(site: Site, node: str) -> None:
-    """Freeze a machine: it takes connections and answers none of them."""
+    """Freeze a machine: it accepts connections but never answers."""
     docker("pause", site.container(node))
 
 
 @pytest.mark.parametrize("fault", [cut_off, hang], ids=["cut off", "hung"])
-def test_nobody_waits_for_a_dead_first_manager_and_nobody_sees_old_content_when_it_returns(
+def test_a_dead_first_manager_delays_nobody_and_returns_with_current_content(
     trio: Site, fault: Callable[[Site, str], None]
 ) -> None:
     dead, rest = "core-01", ["core-02", "core-03"]
@@ -471,7 +471,7 @@ def test_nobody_waits_for_a_dead_first_manager_and_nobody_sees_old_content_when_
     old = index(trio)
     usual, _ = timed_change(trio, "venus")
     fault(trio, dead)
-    # The swarm takes its own time, 10 to 20 s, if the dead one was its leader.
+    # The swarm needs 10 to 20 s to elect a leader if the dead node was the leader.
     wait_until("a leader of the rest", lambda: trio.on_node(rest[0], "docker", "node", "ls", "-q", check=False))
     seconds, text = timed_change(trio, "world")
     new = index(trio)
@@ -494,12 +494,12 @@ def test_nobody_waits_for_a_dead_first_manager_and_nobody_sees_old_content_when_
     assert seen == [new], f"a backend served old content, such as {old!r}"
     assert done(text) == {f"content-{dead}": "update", f"content-switch-{dead}": "update"}
     assert_steady(trio)
-    # A busy machine is slow at everything.
+    # Relative to the usual time, since a busy machine is slow at everything.
     assert seconds <= EXTRA_SECONDS + 2 * usual, f"{usual:.1f} s with all nodes, {seconds:.1f} s with a dead one"
 
 
 def timed_change(site: Site, word: str) -> tuple[float, str]:
-    """Change the page and give `make up`: how long it took, and what it said."""
+    """Change the page and run `make up`; return its duration and output."""
     (site.clone / INDEX).write_text(re.sub(r"hello \w+", f"hello {word}", index(site)))
     begin = time.monotonic()
     text = site.up().text
@@ -507,7 +507,7 @@ def timed_change(site: Site, word: str) -> tuple[float, str]:
 
 
 def have_backend_on(site: Site, node: str) -> None:
-    """Move one of the backends to a node; the proxy beside it stops for a moment."""
+    """Move one of the backends to a node; the proxy on the node it leaves stops for a moment."""
     backends = site.running("backend")
     if node not in backends:
         site.swarm("node", "update", "--availability", "drain", backends[0])
@@ -520,7 +520,7 @@ def have_backend_on(site: Site, node: str) -> None:
 
 @contextlib.contextmanager
 def backend_pages(site: Site, seen: list[str]) -> Iterator[None]:
-    """Collect every different page that any backend itself serves while the block runs."""
+    """Collect every distinct page that the backends serve directly while the block runs."""
     stop = threading.Event()
 
     def ask(node: str) -> None:
@@ -540,7 +540,7 @@ def backend_pages(site: Site, seen: list[str]) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("gone", ["core-01", "core-02"], ids=["the first manager", "the first proxy"])
-def test_a_node_that_is_gone_for_good_is_made_anew_by_repair(trio: Site, gone: str) -> None:
+def test_repair_rebuilds_a_node_that_is_gone_for_good(trio: Site, gone: str) -> None:
     swarm = swarm_id(trio)
     proxies = [node for node in ("core-02", "core-03") if node != gone]
     docker("rm", "-f", trio.container(gone))
@@ -562,7 +562,7 @@ def test_a_node_that_is_gone_for_good_is_made_anew_by_repair(trio: Site, gone: s
     trio.up()
 
 
-def test_two_of_three_managers_gone_for_good_and_the_survivor_forms_the_swarm_again(trio: Site) -> None:
+def test_the_surviving_manager_restores_the_swarm_when_two_of_three_are_gone(trio: Site) -> None:
     survivor = next(node for node in trio.running("proxy") if node in trio.running("backend"))
     gone = [node for node in trio.nodes if node != survivor]
     services = trio.on_node(survivor, "docker", "service", "ls", "-q").split()
@@ -570,7 +570,7 @@ def test_two_of_three_managers_gone_for_good_and_the_survivor_forms_the_swarm_ag
     with trio.watch("quorum lost", survivor, pages=[index(trio).encode()]) as record:
         wait_until("answers for everybody", record.goes_on)
         docker("rm", "-f", *map(trio.container, gone))
-        # A manager believes in its quorum for a moment.
+        # A manager takes a moment to notice that the quorum is lost.
         nodes = ("docker", "node", "ls", "-q")
         wait_until("the quorum to be missed", lambda: not trio.on_node(survivor, *nodes, check=False))
         document = status(trio)
@@ -580,7 +580,7 @@ def test_two_of_three_managers_gone_for_good_and_the_survivor_forms_the_swarm_ag
         text = repair(trio, fails=True)
         record.mark("formed again")
         wait_until("answers for everybody", record.goes_on)
-    # The only backend that is left may be started anew with the swarm.
+    # The only remaining backend may restart with the swarm.
     assert record.longest_gap <= FORM_AGAIN_SECONDS, record
     assert f"the quorum is lost; re-creating the swarm, with its services, from {survivor}" in text
     assert entries(trio) == [survivor]
@@ -598,7 +598,7 @@ def test_two_of_three_managers_gone_for_good_and_the_survivor_forms_the_swarm_ag
 
 @dataclass(frozen=True)
 class Drift:
-    """Something done by hand, what `make status` must say of it, and all that `make repair` may do about it."""
+    """A manual change, the finding that `make status` must report, and all that `make repair` may do about it."""
 
     by_hand: Callable[[Site], object]
     finding: str
@@ -607,7 +607,7 @@ class Drift:
 
 
 def remove_node(site: Site, node: str) -> None:
-    """Take a node's entry out of the swarm, which the node itself is not told."""
+    """Remove a node's entry from the swarm; the node itself is not told."""
     other = next(name for name in site.nodes if name != node)
     site.on_node(other, "docker", "node", "demote", node)
     wait_until("the demotion", lambda: node not in managers(site))
@@ -615,19 +615,19 @@ def remove_node(site: Site, node: str) -> None:
 
 
 def change_service(site: Site, service: str) -> None:
-    """Give a service a variable, and wait until its tasks have it: what fails in between would take it back."""
+    """Add a variable to a service, and wait until its tasks have it: a failure before that would roll it back."""
     site.swarm("service", "update", "--detach", "--env-add", "X=1", service)
     words = ("service", "inspect", "-f", "{{.UpdateStatus.State}}", service)
     wait_until("the change of the service", lambda: site.swarm(*words).strip() == "completed")
 
 
 def remove_image(site: Site, node: str) -> None:
-    """Take the image off a node, even if something runs of it."""
+    """Remove the image from a node, even if a container uses it."""
     site.on_node(node, "docker", "image", "rm", "-f", site.outputs()["images"]["nginx"])
 
 
 def remove_service(site: Site, service: str) -> None:
-    """Take a service away, and wait for its containers: until they have ended they go on serving."""
+    """Remove a service, and wait for its containers to end: they keep serving until then."""
     site.swarm("service", "rm", service)
     wait_until("the end of its containers", lambda: not site.containers(service))
 
@@ -705,7 +705,7 @@ SERVICES = (
     [NODES_AND_FILES, MEMBERS_AND_SETTINGS, SERVICES],
     ids=["nodes and files", "members and settings", "services"],
 )
-def test_what_was_changed_by_hand_is_named_and_put_right_and_nothing_else(trio: Site, drifts: Sequence[Drift]) -> None:
+def test_manual_changes_are_reported_and_reverted_and_nothing_else(trio: Site, drifts: Sequence[Drift]) -> None:
     machines = machine_ids(trio)
     for drift in drifts:
         drift.by_hand(trio)

@@ -1,6 +1,6 @@
-"""The main job, in the order a user meets it: each test goes on where the one before it ended.
+"""The main job, in the order of a user's experience: each test continues where the previous one ended.
 
-Alone, a test brings the site up first: `tools/e2e -k reboot`.
+A test that runs alone brings the site up first: `tools/e2e -k reboot`.
 """
 
 import contextlib
@@ -32,17 +32,17 @@ LARGE = 20 * 2**20
 
 
 def index(site: Site) -> str:
-    """The page as the clone has it now."""
+    """Return the page as it is now in the clone."""
     return (site.clone / INDEX).read_text()
 
 
 def wait_until_whole(site: Site) -> None:
-    """Wait until every node and every service is as it should be."""
+    """Wait until every node and service is healthy."""
     wait_until("all nodes active, all services complete", site.is_whole)
 
 
 def assert_nothing_is_left(site: Site) -> None:
-    """Nothing of the stack is on this machine any more."""
+    """Assert that nothing of the stack is left on this machine."""
     left = site.left()
     assert not left, "left over:\n" + "\n".join(left)
 
@@ -50,7 +50,7 @@ def assert_nothing_is_left(site: Site) -> None:
 # --- refused before anything is touched -------------------------------------------------------------------------------
 
 
-def test_wrong_settings_are_refused_all_at_once_and_nothing_is_touched(site: Site) -> None:
+def test_wrong_settings_are_all_reported_before_any_change(site: Site) -> None:
     before = site.machines(), site.work.exists()
     site.configure({"colour": "blue", "swarm": {"managers": 2}, "backend": {"port": 0}})
 
@@ -65,7 +65,7 @@ def test_wrong_settings_are_refused_all_at_once_and_nothing_is_touched(site: Sit
 
 
 @pytest.mark.parametrize("command", ["make up", "make down"])
-def test_a_docker_that_is_redirected_is_refused_by_name(site: Site, command: str) -> None:
+def test_a_redirected_docker_client_is_refused_by_name(site: Site, command: str) -> None:
     before = site.machines(), site.work.exists()
 
     variables = {"DOCKER_HOST": "tcp://127.0.0.1:1"}
@@ -80,7 +80,7 @@ def test_a_docker_that_is_redirected_is_refused_by_name(site: Site, command: str
 # --- up ---------------------------------------------------------------------------------------------------------------
 
 
-def test_one_command_ends_with_the_page(site: Site) -> None:
+def test_one_command_serves_the_page(site: Site) -> None:
     committed = {path: path.read_bytes() for path in site.clone.rglob("*") if path.is_file() and not path.is_symlink()}
 
     text = site.up().text
@@ -107,7 +107,7 @@ def test_the_outputs_name_every_address(running: Site) -> None:
     assert outputs["release"] == running.releases("core-01")[0]
 
 
-def test_a_second_up_changes_nothing_and_says_so(running: Site) -> None:
+def test_a_second_up_reports_no_changes(running: Site) -> None:
     text = running.up().text
 
     assert re.search(r"Resources:\n +\d+ unchanged\n", text), text
@@ -116,7 +116,7 @@ def test_a_second_up_changes_nothing_and_says_so(running: Site) -> None:
     assert running.preview() == {}
 
 
-def test_backends_and_proxies_run_on_nodes_of_their_own_and_none_ever_failed(running: Site) -> None:
+def test_backends_and_proxies_are_spread_over_nodes_and_none_failed(running: Site) -> None:
     for service in ("backend", "proxy"):
         tasks = running.tasks(service)
         assert len(tasks) == 2, "a task that failed stays in the list"
@@ -132,7 +132,7 @@ def test_backends_and_proxies_run_on_nodes_of_their_own_and_none_ever_failed(run
             assert mounts == {f"/srv/swarm-site/{'content' if service == 'backend' else 'proxy'}": False}
 
 
-def test_every_answer_names_the_node_that_gave_it(running: Site) -> None:
+def test_every_response_names_its_node(running: Site) -> None:
     backends, proxies = running.running("backend"), running.running("proxy")
     for node in running.nodes:
         own = fetch(running.backend_url(node))
@@ -143,12 +143,12 @@ def test_every_answer_names_the_node_that_gave_it(running: Site) -> None:
     assert seen == set(backends), "a proxy passes visitors on to all backends"
 
 
-def test_a_large_upload_is_passed_on_while_it_comes(running: Site) -> None:
+def test_a_large_upload_is_streamed_to_the_backend(running: Site) -> None:
     place = (running.address(running.running("proxy")[0]), 80)
     part = b"%x\r\n%s\r\n" % (65536, b"x" * 65536)
     with socket.create_connection(place, timeout=NODE_SECONDS) as visitor:
         visitor.sendall(b"POST / HTTP/1.1\r\nHost: site\r\nTransfer-Encoding: chunked\r\n\r\n" + part)
-        # A proxy that collects the body first has nothing to say before its end.
+        # A proxy that buffers the body would not respond before the body ends.
         answer = visitor.recv(65536).decode()
         assert answer.startswith("HTTP/1.1 405 "), answer
         assert "X-Backend: core-0" in answer
@@ -166,7 +166,7 @@ def test_a_slow_visitor_is_served(running: Site) -> None:
         visitor.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in request + b"x" * 40:
             visitor.sendall(bytes([byte]))
-            time.sleep(0.02)  # this is how slow
+            time.sleep(0.02)  # the slowness under test
         answer = b"".join(iter(lambda: visitor.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 405 "), answer
 
@@ -186,7 +186,7 @@ def test_the_logs_of_all_proxies_and_backends_name_their_nodes(running: Site) ->
     assert '"GET / HTTP/1.1" 200' in text
 
 
-def test_a_node_that_asks_for_an_image_asks_no_proxy(running: Site) -> None:
+def test_a_node_pulls_images_without_a_proxy(running: Site) -> None:
     node, container = next(iter(running.containers("proxy").items()))
     running.on_node(node, "sh", "-c", f"! docker pull {running.outputs()['images']['nginx']}")
     log = running.on_node(node, "sh", "-c", f"docker logs {container} 2>&1")
@@ -200,7 +200,7 @@ def test_a_node_that_asks_for_an_image_asks_no_proxy(running: Site) -> None:
 DOCS_URL = "http://{}:8081/"
 
 
-def test_a_second_copy_of_the_site_is_one_value_and_every_tool_knows_it(running: Site) -> None:
+def test_a_second_copy_of_the_site_is_one_value_and_every_tool_shows_it(running: Site) -> None:
     git = "git -c user.name=tests -c user.email=tests@example.invalid"
     running.run("git", f"git init -q && git add -A && {git} commit -qm base", seconds=NODE_SECONDS)
     before = {service: running.containers(service) for service in ("backend", "proxy")}
@@ -243,7 +243,7 @@ def test_a_second_copy_of_the_site_is_one_value_and_every_tool_knows_it(running:
 # --- content ----------------------------------------------------------------------------------------------------------
 
 
-def test_new_content_is_live_everywhere_and_no_visitor_notices(running: Site) -> None:
+def test_new_content_goes_live_everywhere_unnoticed(running: Site) -> None:
     old = index(running)
     new = old.replace("hello world", "hello earth")
     assert len(new) == len(old), "two pages of one size, which only their times tell apart"
@@ -286,7 +286,7 @@ def test_new_content_is_live_everywhere_and_no_visitor_notices(running: Site) ->
 
 
 def write_page(site: Site, version: str) -> str:
-    """A page that names a file of its own version, and that file alone; the file's path."""
+    """Write a page that names an asset of its own version, the only asset; return the asset's path."""
     name = f"/assets/app.{hashlib.sha256(version.encode()).hexdigest()[:12]}.js"
     folder = site.clone / "site"
     shutil.rmtree(folder / "assets", ignore_errors=True)
@@ -296,7 +296,7 @@ def write_page(site: Site, version: str) -> str:
     return name
 
 
-def test_every_page_gets_the_file_that_it_names_while_content_changes(running: Site) -> None:
+def test_every_page_loads_its_own_assets_while_content_changes(running: Site) -> None:
     paths = [write_page(running, "version 0")]
     running.up()
     urls = [running.proxy_url(node) for node in running.running("proxy")]
@@ -311,9 +311,9 @@ def test_every_page_gets_the_file_that_it_names_while_content_changes(running: S
     assert reading.loads > 500
     for node in running.containers("backend"):
         backend = running.backend_url(node)
-        # A tab of yesterday still gets its file; a folder and its index page are those of today.
+        # An old tab still gets its asset; folders and index pages are always current.
         assert [fetch(f"{backend}{path[1:]}").status for path in paths] == [200] * 4
-        assert fetch(f"{backend}assets/").status == 403
+        assert fetch(f"{backend}assets/").status == 404
         assert fetch(f"{backend}assets/none.js").status == 404
     shutil.rmtree(running.clone / "site" / "assets")
     running.restore(INDEX)
@@ -323,7 +323,7 @@ def test_every_page_gets_the_file_that_it_names_while_content_changes(running: S
 # --- what breaks ------------------------------------------------------------------------------------------------------
 
 
-def test_a_backend_that_dies_costs_no_visitor_anything(running: Site) -> None:
+def test_no_visitor_notices_a_dead_backend(running: Site) -> None:
     node, container = next(iter(running.containers("backend").items()))
     with running.watch("backend killed", pages=[index(running).encode()]) as record:
         wait_until("answers for everybody", record.goes_on)
@@ -336,7 +336,7 @@ def test_a_backend_that_dies_costs_no_visitor_anything(running: Site) -> None:
     wait_until_whole(running)
 
 
-def test_a_node_that_dies_costs_no_visitor_anything(running: Site) -> None:
+def test_no_visitor_notices_a_dead_node(running: Site) -> None:
     watched = running.running("proxy")[0]
     victim = next(node for node in running.running("backend") if node != watched)
     with running.watch("node killed", watched, pages=[index(running).encode()]) as record:
@@ -355,7 +355,7 @@ def test_a_node_that_dies_costs_no_visitor_anything(running: Site) -> None:
     assert running.preview() == {}
 
 
-def test_without_any_backend_there_is_a_plain_page_and_it_mends_itself(running: Site) -> None:
+def test_without_backends_visitors_get_a_plain_page_until_they_recover(running: Site) -> None:
     url = running.outputs()["url"]
     running.swarm("service", "scale", "--detach", "backend=0")
     wait_until("no backend", lambda: not running.containers("backend"))
@@ -390,7 +390,7 @@ def test_a_proxy_setting_that_nginx_refuses_reaches_no_node(running: Site) -> No
     assert running.preview() == {}
 
 
-def test_a_proxy_setting_that_no_node_can_take_over_is_taken_back(running: Site) -> None:
+def test_a_proxy_setting_that_no_node_can_apply_is_rolled_back(running: Site) -> None:
     live = live_proxy_settings(running)
     before = running.containers("proxy")
     with running.watch("impossible proxy setting", pages=[index(running).encode()]) as record:
@@ -408,13 +408,13 @@ def test_a_proxy_setting_that_no_node_can_take_over_is_taken_back(running: Site)
     assert "make up failed; fix the error above and run it again" in text
     assert live_proxy_settings(running) == live
     assert running.containers("proxy") == before
-    # The one before is taken over anew.
+    # The rollback reloads the previous configuration.
     assert record.lost_none(reloads=len(live)), record
     assert running.preview() == {}
 
 
 def live_proxy_settings(site: Site) -> dict[str, str]:
-    """Which configuration each proxy's node has live."""
+    """Return the live configuration on each node with a proxy."""
     command = ["readlink", "/srv/swarm-site/proxy/current"]
     return {node: site.on_node(node, *command).strip() for node in site.running("proxy")}
 
@@ -437,7 +437,7 @@ def test_a_backend_setting_that_nginx_refuses_reaches_no_node(running: Site) -> 
     assert running.preview() == {}
 
 
-def test_a_backend_that_does_not_get_healthy_is_taken_back(running: Site) -> None:
+def test_a_backend_that_never_gets_healthy_is_rolled_back(running: Site) -> None:
     with running.watch("unhealthy backend", pages=[index(running).encode()]) as record:
         running.edit(BACKEND_TEMPLATE, 'return 200 "ok\\n";', "return 503;")
         record.mark("up")
@@ -454,7 +454,7 @@ def test_a_backend_that_does_not_get_healthy_is_taken_back(running: Site) -> Non
     assert running.preview() == {}
 
 
-def test_a_node_that_can_not_start_a_container_fails_the_run_with_the_engines_words(running: Site) -> None:
+def test_a_node_that_cannot_start_a_container_fails_the_run_with_dockers_message(running: Site) -> None:
     node = next(node for node in running.nodes if node not in running.running("proxy"))
     with running.watch("no runc", pages=[index(running).encode()]) as record:
         running.swarm("node", "update", "--availability", "drain", node)
@@ -499,7 +499,7 @@ def test_a_preview_tells_the_truth_with_every_node_off_and_up_starts_them(runnin
     wait_until_whole(running)
 
 
-def test_after_a_reboot_the_page_is_back_by_itself(running: Site) -> None:
+def test_the_page_recovers_from_a_reboot(running: Site) -> None:
     url = running.outputs()["url"]
     running.stop(*running.nodes)
     assert fetch(url).status == 0
@@ -511,7 +511,7 @@ def test_after_a_reboot_the_page_is_back_by_itself(running: Site) -> None:
     assert re.search(r"Resources:\n +\d+ unchanged\n", running.up().text)
 
 
-def test_after_a_restart_of_the_docker_daemon_the_page_is_back_by_itself(running: Site) -> None:
+def test_the_page_recovers_from_a_restart_of_the_docker_daemon(running: Site) -> None:
     user = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     if not (Path(user) / PROJECT / "dockerd.pid").exists():
         pytest.skip("set-up has not started this machine's Docker daemon, so it is not the tests' to stop")
@@ -538,7 +538,7 @@ def test_down_leaves_nothing(running: Site) -> None:
     assert_nothing_is_left(running)
 
 
-def test_plain_pulumi_brings_it_up_and_no_secret_is_in_any_state_or_log(site: Site) -> None:
+def test_plain_pulumi_works_and_no_secret_is_in_any_state_or_log(site: Site) -> None:
     flags = "--yes --skip-preview --logtostderr --logflow -v=9"
     command = f"tools/setup up && . ./.env && pulumi up {flags} --stack {site.stack}"
     site.run("plain-up", command, seconds=UP_SECONDS, quiet=True)
@@ -559,28 +559,28 @@ def test_plain_pulumi_brings_it_up_and_no_secret_is_in_any_state_or_log(site: Si
 
 
 def files_that_may_tell(site: Site) -> Iterator[Path]:
-    """State, logs and settings: whatever a command of this site may have written to."""
+    """Yield every file that a command of this site may have written: state, logs and settings."""
     home = site.run("home", '. ./.env && echo "${PULUMI_HOME:-$HOME/.pulumi}"', seconds=NODE_SECONDS).text.strip()
     folders = [site.state, site.logs, Path(home) / "logs", Path(home) / "workspaces"]
     paths = [path for folder in folders for path in folder.rglob("*")] + list(site.clone.glob("Pulumi*.yaml"))
     yield from (path for path in paths if path.is_file() and not path.is_symlink())
 
 
-def test_down_leaves_nothing_of_nodes_that_are_all_dead(running: Site) -> None:
+def test_down_removes_nodes_that_are_all_dead(running: Site) -> None:
     running.kill(*running.nodes)
     running.down()
     assert_nothing_is_left(running)
 
 
 @pytest.mark.parametrize("goal", ["down", "up"])
-def test_after_the_engine_was_killed_halfway(site: Site, goal: str) -> None:
+def test_up_succeeds_after_the_engine_was_killed(site: Site, goal: str) -> None:
     if site.machines():
         site.down()
     run = site.begin("killed-up", "make up")
     wait_until("the first machine", lambda: site.machines() or not run.is_alive(), seconds=UP_SECONDS)
     engines = site.engines()
     for pid in engines:
-        with contextlib.suppress(ProcessLookupError):  # the plugins end with their engine
+        with contextlib.suppress(ProcessLookupError):  # plugins exit with their engine
             os.kill(pid, signal.SIGKILL)
     assert run.wait(NODE_SECONDS).status != 0
     assert len(engines) >= 4, f"the engine, its language host and both plugins: {engines}"

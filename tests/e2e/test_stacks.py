@@ -1,4 +1,4 @@
-"""Two stacks of one user on one machine, whose settings differ in the network alone: neither notices the other."""
+"""Two stacks of one user on one machine, whose settings differ only in the network: neither affects the other."""
 
 import re
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class Two:
 
 @pytest.fixture(scope="module")
 def two(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
-    """The stacks, both up; nothing of them is left afterwards."""
+    """Both stacks, up; removed completely afterwards."""
     folder = tmp_path_factory.mktemp("two stacks")
     made = Two(*(Site(folder, logs / name, stack=name, network=network) for name, network in NETWORKS.items()))
     with alone("green"), alone("blue"):
@@ -38,20 +38,20 @@ def two(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
 
 
 def assert_serves(site: Site, url: str) -> None:
-    """The page is there, and every node and service is as it should be."""
+    """Assert that the stack serves its page and that every node and service is healthy."""
     assert fetch(url).text == (site.clone / "site/index.html").read_text()
     wait_until("all nodes active, all services complete", site.is_whole)
 
 
 def assert_gone(site: Site, other: Site | None = None) -> None:
-    """Nothing of the stack is left; what is of the other one, in the same state folder, does not count."""
+    """Assert that nothing of the stack is left, apart from the other stack's files in the same state folder."""
     others = f"work/{other.stack}/" if other else "\n"
     left = [line for line in site.left() if others not in line]
     assert not left, "left over:\n" + "\n".join(left)
 
 
 def assert_goes_unnoticed(site: Site, by: Site) -> None:
-    """The stack is taken away to the last trace, and the other one's visitors notice nothing."""
+    """Remove the stack; assert that nothing of it is left and that the other stack's visitors notice nothing."""
     with by.watch(f"{site.stack} goes", "core-02", "core-03") as record:
         wait_until("answers for everybody", record.goes_on)
         record.mark("down")
@@ -64,7 +64,7 @@ def assert_goes_unnoticed(site: Site, by: Site) -> None:
 
 
 def first_proxy(site: Site) -> str:
-    """The address of the site, as its network and its settings make it."""
+    """Return the URL of the site, derived from its network and settings."""
     return site.proxy_url("core-02")
 
 
@@ -73,7 +73,7 @@ def test_only_the_network_differs(two: Two) -> None:
     assert green.replace(NETWORKS["green"], NETWORKS["blue"]) == blue
 
 
-def test_each_serves_at_its_own_addresses_from_a_swarm_of_its_own(two: Two) -> None:
+def test_each_stack_serves_at_its_own_addresses_from_its_own_swarm(two: Two) -> None:
     clusters = set()
     for site in (two.green, two.blue):
         assert_serves(site, first_proxy(site))
@@ -92,11 +92,11 @@ def test_a_second_up_of_each_changes_nothing(two: Two) -> None:
         assert site.preview() == {}
 
 
-def test_the_second_goes_first_and_the_first_serves_on(two: Two) -> None:
+def test_destroying_the_second_stack_leaves_the_first_serving(two: Two) -> None:
     assert_goes_unnoticed(two.blue, by=two.green)
 
 
-def test_a_network_that_the_other_one_has_is_refused_by_name(two: Two) -> None:
+def test_a_network_used_by_another_stack_is_refused_by_name(two: Two) -> None:
     two.blue.configure({"network": NETWORKS["green"]})
 
     text = two.blue.up(fails=True).text
@@ -108,7 +108,7 @@ def test_a_network_that_the_other_one_has_is_refused_by_name(two: Two) -> None:
     two.blue.configure({})
 
 
-def test_the_first_goes_first_and_the_second_serves_on(two: Two) -> None:
+def test_destroying_the_first_stack_leaves_the_second_serving(two: Two) -> None:
     two.blue.up()
     assert_goes_unnoticed(two.green, by=two.blue)
     two.blue.down()

@@ -1,4 +1,4 @@
-"""A stack that an earlier version of the program brought up is changed and taken down by today's."""
+"""The current version changes and removes a stack that an earlier version brought up."""
 
 import os
 import shutil
@@ -14,13 +14,13 @@ pytestmark = [pytest.mark.e2e, pytest.mark.life]
 INDEX = "site/index.html"
 
 
-def git(*words: str) -> str:
-    """What git says of this tree; nothing where it has no answer."""
-    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+def git(*args: str) -> str:
+    """Return git's output for this tree, empty if git fails."""
+    return subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def earlier_commit() -> str:
-    """E2E_BASE; or what was committed last if this tree is another one by now; or else the commit before that."""
+    """Return E2E_BASE if set; else the last commit if this tree has uncommitted changes; else the commit before it."""
     chosen = os.environ.get("E2E_BASE")
     if chosen:
         commit = git("rev-parse", "--verify", "--quiet", f"{chosen}^{{commit}}")
@@ -34,7 +34,7 @@ def older_clone(site: Site) -> Path:
     """A clone of the earlier commit, with the same stack file and image archives."""
     commit = earlier_commit()
     if not commit:
-        pytest.skip("there is no earlier commit to be had (a clone needs a depth of 2)")
+        pytest.skip("no earlier commit is available (a clone needs a depth of 2)")
     print(git("log", "-1", "--format=brought up by %h: %s", commit))
     folder = site.folder / "an older clone"
     shutil.rmtree(folder, ignore_errors=True)
@@ -48,7 +48,7 @@ def older_clone(site: Site) -> Path:
     return folder
 
 
-def test_todays_program_changes_and_destroys_what_an_earlier_one_made(site: Site, older_clone: Path) -> None:
+def test_this_version_updates_and_destroys_a_stack_of_the_earlier_one(site: Site, older_clone: Path) -> None:
     site.run("older-up", "make up", seconds=UP_SECONDS, clone=older_clone)
     page = fetch(f"http://{site.address('core-02')}/")
     assert (page.status, page.text) == (200, (older_clone / INDEX).read_text())
@@ -69,6 +69,6 @@ def test_todays_program_changes_and_destroys_what_an_earlier_one_made(site: Site
 
 
 def swarm_id(site: Site, clone: Path) -> str:
-    """The identity of the swarm, asked through a clone."""
+    """Return the id of the swarm, queried from a clone."""
     command = "tools/ssh core-03 sudo docker info -f '{{.Swarm.Cluster.ID}}'"
     return site.run("swarm", command, seconds=UP_SECONDS, clone=clone).text.strip()

@@ -1,7 +1,7 @@
-"""The main job on virtual machines: `make e2e TARGET=libvirt`. Each test goes on where the one before it ended.
+"""The main job on virtual machines: `make e2e TARGET=libvirt`. Each test continues where the previous one ended.
 
-They are emulated where the hardware can't help: everything takes several times as long, and is waited for as long. What
-is marked `short` is the way from nothing to the page, one machine killed, and back to nothing.
+Without hardware support, the machines are emulated: everything takes several times as long, and so do the timeouts.
+Tests marked `short` go from nothing to the page, kill one machine, and go back to nothing.
 """
 
 import json
@@ -22,21 +22,21 @@ pytestmark = [pytest.mark.e2e, pytest.mark.targets(provider="libvirt")]
 
 INDEX = "site/index.html"
 TIMEOUT_FACTOR = 6
-"""How many times as long as a container an emulated machine may take."""
+"""The factor on container timeouts for emulated machines."""
 SLOW_SECONDS = 400
 MORE_MEMORY = 544
 MACHINES: dict[str, Any] = {"provider": "libvirt", "box": "own"}
 SETTINGS: dict[str, Any] = {"machines": MACHINES, "proxy": {"connect_timeout_ms": 5000}}
-"""Emulated, a machine now and then takes longer than half a second for a connection."""
+"""An emulated machine occasionally takes more than half a second to accept a connection."""
 T = TypeVar("T")
 
 
-def virsh(*words: str, check: bool = True) -> str:
-    """Ask libvirt; its output."""
+def virsh(*args: str, check: bool = True) -> str:
+    """Run virsh and return its output."""
     done = subprocess.run(
-        ["virsh", "--quiet", "--connect", "qemu:///system", *words], capture_output=True, text=True, check=False
+        ["virsh", "--quiet", "--connect", "qemu:///system", *args], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0 or not check, f"virsh {' '.join(words)}: {done.stderr}"
+    assert done.returncode == 0 or not check, f"virsh {' '.join(args)}: {done.stderr}"
     return done.stdout
 
 
@@ -45,20 +45,20 @@ class VirtualSite(Site):
 
     @property
     def own(self) -> str:
-        """What everything of the stack is called in libvirt, or begins with."""
+        """The name, or name prefix, of everything of the stack in libvirt."""
         return f"{PROJECT}-{self.stack}"
 
     def machines(self) -> Sequence[str]:
-        """The domains that are this stack's machines, whatever state they are in."""
+        """Return the domains that are this stack's machines, in any state."""
         return [] if not libvirt_runs() else [d for d in virsh("list", "--all", "--name").split() if self._is_ours(d)]
 
     def kill(self, *nodes: str) -> None:
-        """Pull the plug."""
+        """Power machines off abruptly."""
         for node in nodes:
             virsh("destroy", f"{self.own}-{node}")
 
     def left(self) -> Sequence[str]:
-        """Everything of the stack that this machine still holds."""
+        """Return everything of the stack that is left on this machine."""
         home = Path(os.environ.get("VAGRANT_HOME") or Path.home() / ".vagrant.d")
         images = Path("/var/lib/libvirt/images") / self.own
         return [
@@ -66,7 +66,7 @@ class VirtualSite(Site):
             *self._left_in_libvirt(),
             *(f"box {path}" for path in home.glob(f"boxes/{self.own}")),
             *(f"volume {path}" for path in [images, *images.glob("*")] if path.exists()),
-            *(f"machine {words}" for words in emulators() if f"guest={self.own}-" in words),
+            *(f"machine {args}" for args in emulators() if f"guest={self.own}-" in args),
         ]
 
     def _left_in_libvirt(self) -> Iterator[str]:
@@ -75,7 +75,7 @@ class VirtualSite(Site):
                 yield from (f"{kind} {name}" for name in virsh(command, "--all", "--name").split() if name == self.own)
 
     def sweep(self) -> None:
-        """Take away by force what is left: of a run that failed, or one that was killed."""
+        """Force-remove what a failed or killed run left."""
         if libvirt_runs():
             for domain in self.machines():
                 virsh("destroy", domain, check=False)
@@ -88,7 +88,7 @@ class VirtualSite(Site):
 
 
 def libvirt_runs() -> bool:
-    """Whether this machine's libvirtd answers; one that is stopped, or not installed yet, holds nothing."""
+    """Whether this machine's libvirtd answers; if it is stopped or not installed yet, it holds nothing."""
     if not shutil.which("virsh"):
         return False
     asked = subprocess.run(["virsh", "--connect", "qemu:///system", "uri"], capture_output=True, check=False)
@@ -96,13 +96,13 @@ def libvirt_runs() -> bool:
 
 
 def emulators() -> Sequence[str]:
-    """The command lines of the virtual machines that run on this machine."""
+    """Return the command lines of the virtual machines running on this machine."""
     return subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 @pytest.fixture(scope="module")
 def site(request: pytest.FixtureRequest, logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualSite]:
-    """A site for the tests of this module; nothing of it is left afterwards."""
+    """A site for the tests of this module, removed completely afterwards."""
     chosen = os.environ.get("E2E_SITE")
     folder = Path(chosen).resolve() if chosen else tmp_path_factory.mktemp("a virtual site")
     site = VirtualSite(
@@ -124,24 +124,24 @@ def site(request: pytest.FixtureRequest, logs: Path, tmp_path_factory: pytest.Te
 
 @pytest.fixture
 def running(site: VirtualSite) -> VirtualSite:
-    """The site, brought up if no test before has done so."""
+    """The site, brought up if it is not up."""
     if not site.is_up:
         site.up()
     return site
 
 
 def index(site: Site) -> str:
-    """The page as the clone has it now."""
+    """Return the page as it is now in the clone."""
     return (site.clone / INDEX).read_text()
 
 
 def slowly(what: str, condition: Callable[[], T]) -> T:
-    """Wait for a condition as long as an emulated machine may need."""
+    """Wait for a condition with a timeout for emulated machines."""
     return wait_until(what, condition, seconds=SLOW_SECONDS)
 
 
 @pytest.mark.short
-def test_one_command_ends_with_the_page(site: VirtualSite) -> None:
+def test_one_command_serves_the_page(site: VirtualSite) -> None:
     text = site.up().text
 
     assert re.search(r"machines (run with hardware virtualization|are emulated): ", text), "it is not said how they run"
@@ -156,7 +156,7 @@ def test_one_command_ends_with_the_page(site: VirtualSite) -> None:
 
 
 @pytest.mark.short
-def test_a_second_up_changes_nothing_and_says_so(running: VirtualSite) -> None:
+def test_a_second_up_reports_no_changes(running: VirtualSite) -> None:
     assert re.search(r"Resources:\n +\d+ unchanged\n", running.up().text)
     assert running.preview() == {}
 
@@ -174,7 +174,7 @@ def test_only_the_stacks_own_key_opens_a_node(running: VirtualSite) -> None:
 
 
 @pytest.mark.short
-def test_a_machine_that_dies_costs_no_visitor_anything(running: VirtualSite) -> None:
+def test_no_visitor_notices_a_dead_machine(running: VirtualSite) -> None:
     proxies = running.running("proxy")
     victim = next(node for node in running.running("backend") if node != proxies[0])
     rest = [node for node in running.nodes if node != victim]
@@ -201,7 +201,7 @@ def test_a_machine_that_dies_costs_no_visitor_anything(running: VirtualSite) -> 
     assert running.preview() == {}
 
 
-def test_new_content_is_live_everywhere_and_no_visitor_notices(running: VirtualSite) -> None:
+def test_new_content_goes_live_everywhere_unnoticed(running: VirtualSite) -> None:
     old = index(running)
     urls = [running.proxy_url(node) for node in running.running("proxy")]
     pages = [old.encode(), old.replace("hello world", "hello earth").encode()]
@@ -220,7 +220,7 @@ def test_new_content_is_live_everywhere_and_no_visitor_notices(running: VirtualS
 
 
 @pytest.mark.short
-def test_vagrant_understands_what_it_is_given(running: VirtualSite) -> None:
+def test_vagrant_accepts_the_rendered_vagrantfile(running: VirtualSite) -> None:
     for node in running.nodes:
         done = subprocess.run(
             ["vagrant", "validate"],
@@ -232,7 +232,7 @@ def test_vagrant_understands_what_it_is_given(running: VirtualSite) -> None:
         assert "Vagrantfile validated successfully." in done.stdout, done.stdout + done.stderr
 
 
-def test_one_machine_is_rebuilt_and_the_site_stays(running: VirtualSite) -> None:
+def test_the_site_stays_up_while_one_machine_is_rebuilt(running: VirtualSite) -> None:
     node = running.nodes[0]
     uuid = virsh("domuuid", f"{running.own}-{node}")
     url = running.proxy_url(next(proxy for proxy in running.running("proxy") if proxy != node))
@@ -266,7 +266,7 @@ def test_down_leaves_nothing(running: VirtualSite) -> None:
     assert not libvirt_runs() or not (running.state / PROJECT / "libvirtd.pid").exists()
 
 
-def test_down_leaves_nothing_of_machines_that_are_half_made_and_dead(site: VirtualSite) -> None:
+def test_down_removes_half_created_and_dead_machines(site: VirtualSite) -> None:
     run = site.begin("killed-up", "make up")
     wait_until("the first machine", lambda: site.machines() or not run.is_alive(), seconds=SLOW_SECONDS)
     for pid in site.engines():

@@ -1,4 +1,4 @@
-"""The plain script that `make bench` measures against works: it shares files with the product, which may change."""
+"""The plain script that `make bench` compares with still works: it shares files with the product, which may change."""
 
 import subprocess
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.e2e
 SCRIPT = ROOT / "tests" / "bench" / "baseline.sh"
 
 
-def test_the_plain_script_ends_with_the_page_and_leaves_nothing(running: Site) -> None:
+def test_the_plain_script_serves_the_page_and_leaves_nothing(running: Site) -> None:
     assert running.is_up, "the images are made by an up"
     begun = subprocess.run([SCRIPT], capture_output=True, text=True, timeout=UP_SECONDS, check=False)
     ended = subprocess.run([SCRIPT, "down"], capture_output=True, text=True, timeout=UP_SECONDS, check=False)

@@ -1,4 +1,4 @@
-"""What several unit tests begin with."""
+"""Fixtures shared by unit tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.unit.sandbox import Sandbox
 
 @pytest.fixture(scope="session", autouse=True)
 def own_content() -> Iterator[None]:
-    """Content is looked up in the tests' folder, whatever a user makes of the project's own."""
+    """Look up content in the tests' folder, independent of the user's changes to the project's content."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (contract, content):
             patch.setattr(module, "PROJECT", OWN)

@@ -30,7 +30,7 @@ from components.swarm import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = ROOT / "tests" / "project"
-"""A stack file and content of the tests' own: those of the project are the user's to change."""
+"""The tests' own stack file and content: users may change those of the project."""
 STACK_TYPE = "pulumi:pulumi:Stack"
 COMMAND = "command:local:Command"
 SERVICE = "docker:index/service:Service"
@@ -43,12 +43,12 @@ UNREMARKABLE = {
     *("acceptSecrets", "acceptResources", "supportsPartialValues", "supportsResultReporting"),
     *("version", "sourcePosition", "stackTrace", "hooks"),
 }
-"""Fields of a request that `Registered` covers, or that do not reflect the program's intent."""
+"""Request fields that `Registered` covers, or that do not reflect the program's intent."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Registered:
-    """A resource as requested from the engine. Other resources are referred to by name; an empty name means none."""
+    """A resource as requested from the engine. References to other resources are names; an empty name means none."""
 
     type: str
     name: str
@@ -67,13 +67,13 @@ class Registered:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """A Command's environment."""
+        """The environment of a Command."""
         variables: Mapping[str, str] = self.inputs.get("environment", {})
         return variables
 
     @property
     def own(self) -> Mapping[str, str]:
-        """A Command's environment without the variables that every Command has."""
+        """The environment of a Command without the variables common to all Commands."""
         common = {"WORK", "STEP", "NODE", "SCRIPT_HASH", "DELETE_SCRIPT"}
         return {key: value for key, value in self.environment.items() if key not in common}
 
@@ -114,19 +114,19 @@ class Run:
         return [resource for resource in self.resources if resource.type == type_]
 
     def within(self, component: str) -> list[Registered]:
-        """A component and all its descendants."""
+        """Return a component and all its descendants."""
         inside = {component}
         while more := {r.name for r in self.resources if r.parent in inside} - inside:
             inside |= more
         return [resource for resource in self.resources if resource.name in inside]
 
     def inventory(self, component: str) -> set[tuple[str, str]]:
-        """(type, name) of a component and all its descendants."""
+        """Return (type, name) of a component and all its descendants."""
         return {(resource.type, resource.name) for resource in self.within(component)}
 
 
 class RecordingMocks(Mocks):
-    """Answers as the providers would, for the types used by the program only."""
+    """Answers as the providers would, only for the types the program uses."""
 
     def call(self, args: MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
         raise AssertionError(f"unexpected invoke: {args.token}")
@@ -180,7 +180,7 @@ class RecordingMonitor(MockMonitor):
         return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]
 
     def registered(self) -> list[Registered]:
-        """All requests, in a deterministic order."""
+        """Return all requests, in a deterministic order."""
         return sorted((self._registered(urn) for urn in self.requests), key=lambda one: one.urn)
 
     def _registered(self, urn: str) -> Registered:
@@ -213,16 +213,16 @@ def run(
     environment: Mapping[str, str] | None = None,
     parallel: int | None = None,
 ) -> Run:
-    """Run a body and return everything it requested. Errors of the body and of any registration are raised.
+    """Run a body and return everything it requested. Errors of the body or of a registration are raised.
 
     Args:
-        body: creates resources; outputs in its result are resolved.
-        config: values of the stack file by their full key, as parsed from YAML.
-        stack: the stack's name.
+        body: function that creates resources; outputs in its result are resolved.
+        config: values of the stack file by full key, as parsed from YAML.
+        stack: stack name.
         environment: variables added to those of this process, from which Docker's and Pulumi's are removed.
-        parallel: the engine's parallelism, if the program is to know it.
+        parallel: the engine's parallelism; None hides it from the program.
     """
-    # The SDK keeps its state in context variables: running in a copy isolates the runs.
+    # The SDK keeps its state in context variables: a copy of the context isolates each run.
     return contextvars.copy_context().run(_run, body, config or {}, stack, environment or {}, parallel)
 
 
@@ -265,8 +265,8 @@ def run_program(
     """Run the real `__main__.py` with the tests' stack file.
 
     Args:
-        config: values that override those of the stack file, by key without the project's name; None removes a key.
-        stack: the stack's name.
+        config: overrides of the stack file, by key without the project name; None removes a key.
+        stack: stack name.
         environment: see `run`.
     """
     changes = {f"{PACKAGE}:{key}": value for key, value in (config or {}).items()}
@@ -279,7 +279,7 @@ def _main() -> None:
 
 
 def stack_config(folder: Path) -> dict[str, Any]:
-    """What the engine reads: the project file's own values and defaults, then a folder's file of the dev stack."""
+    """Return the engine's input: the project file's values and defaults, then a folder's stack file for dev."""
     project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
     assert project["name"] == PACKAGE
     values: dict[str, Any] = {}
@@ -304,19 +304,19 @@ def _is_removed(name: str) -> bool:
 
 
 def _name(reference: str) -> str:
-    """The name in a URN or in a provider reference (URN and id); empty if the reference is empty."""
+    """Return the name in a URN or a provider reference (URN and id); empty if the reference is empty."""
     return reference.split("::")[3] if reference else ""
 
 
 @contextmanager
 def _event_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop for this thread, closed afterwards; the SDK leaves its own loops open."""
+    """Provide this thread with an event loop and close it afterwards; the SDK leaves its own loops open."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
         yield loop
     except BaseException:
-        # A failure leaves futures that are never awaited; asyncio would warn about them later, during another test.
+        # A failure leaves futures nobody awaits; asyncio would warn about them later, during another test.
         loop.set_exception_handler(lambda *_: None)
         raise
     finally:
@@ -333,12 +333,12 @@ def _event_loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 def settings(values: Mapping[str, Any] | None = None, stack: str = "dev") -> Settings:
-    """The settings of a stack file, with defaults filled in."""
+    """Return the settings of a stack file, with defaults filled in."""
     return parse(stack, {key: json.dumps(value) for key, value in (values or {}).items()}, {})
 
 
 def nodes(count: int = 3, *, managers: int = 3, proxies: Sequence[int] = (2, 3), prefix: str = "core") -> list[Node]:
-    """Nodes as planned by the settings; `proxies` are node numbers."""
+    """Return nodes as planned by the settings; `proxies` are node numbers."""
     return [
         Node(
             name=f"{prefix}-{number:02d}",
@@ -353,12 +353,12 @@ def nodes(count: int = 3, *, managers: int = 3, proxies: Sequence[int] = (2, 3),
 
 
 def stand_in(name: str) -> command.local.Command:
-    """A resource in place of another component's."""
+    """Return a stand-in for another component's resource."""
     return command.local.Command(name, create="true")
 
 
 def machines(planned: Sequence[Node]) -> list[Machine]:
-    """Machines whose resources are named `machine-NODE`."""
+    """Return machines whose resources are named `machine-NODE`."""
     return [Machine(node=node, resource=stand_in(f"machine-{node.name}")) for node in planned]
 
 
@@ -367,12 +367,12 @@ def provider() -> docker.Provider:
 
 
 def image() -> ImageRef:
-    """An image provided by the step `image`."""
+    """Return an image provided by the resource `image`."""
     return ImageRef(reference="localhost:1/site-nginx:1", provided=stand_in("image"))
 
 
 def cluster(*active: str, timeout_factor: int = 1) -> Cluster:
-    """A cluster whose nodes become active after the given steps."""
+    """Return a cluster with the named resources as activations."""
     return Cluster(
         provider=provider(),
         resource=stand_in("cluster"),

@@ -69,7 +69,7 @@ class Sandbox:
         return file
 
     def stub(self, name: str, body: str) -> Path:
-        """Put a program on PATH."""
+        """Install a program on PATH."""
         path = self.programs / name
         path.unlink(missing_ok=True)
         path.write_text(f"#!/bin/bash\n{body}\n")
@@ -77,7 +77,7 @@ class Sandbox:
         return path
 
     def calls(self, name: str) -> list[str]:
-        """The lines that stubs appended to a file of the sandbox."""
+        """Return the lines that stubs appended to a file of the sandbox."""
         file = self.folder / name
         return file.read_text().splitlines() if file.exists() else []
 
@@ -135,7 +135,7 @@ def until(probe: Callable[[], T]) -> T:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process is running; a zombie is not."""
+    """Return whether a process is running; a zombie is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:

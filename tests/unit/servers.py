@@ -1,4 +1,4 @@
-"""The product's nginx configurations, run on loopback: what a visitor gets, without a container or a node."""
+"""The program's nginx configurations, run on loopback: responses to visitors without a container or node."""
 
 import contextlib
 import http.client
@@ -25,11 +25,11 @@ from components.settings import ContentSettings, ProxySettings
 START_SECONDS = 10
 
 ELSEWHERE = ("next", "previous/1")
-"""Folders that may have a file which the current release lacks."""
+"""Folders for files missing from the current release."""
 
 
 def nginx() -> Path:
-    """The nginx that set-up unpacked: it is never installed, so its files are beside it and not in /etc."""
+    """Return the nginx unpacked by set-up: it is never installed, so its files are next to it and not in /etc."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "swarm-site/nginx/usr/sbin"
     found = shutil.which("nginx", path=f"{os.environ['PATH']}:{cache}:/usr/sbin")
     assert found, "there is no nginx to test configurations with; run: tools/setup check"
@@ -37,7 +37,7 @@ def nginx() -> Path:
 
 
 def free_port() -> int:
-    """A port that nothing listens on."""
+    """Return a port nothing listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
@@ -45,18 +45,18 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Answer:
-    """A response: `headers` holds every header line, with names in lower case."""
+    """A response; `headers` holds every header line, with lower-case names."""
 
     status: int
     headers: list[tuple[str, str]]
     body: bytes
 
     def all(self, name: str) -> list[str]:
-        """The values of every header of a name."""
+        """Return the values of every header with a name."""
         return [value for key, value in self.headers if key == name.lower()]
 
     def __getitem__(self, name: str) -> str:
-        """The value of the only header of a name; empty without one."""
+        """Return the value of the only header with a name; empty if there is none."""
         values = self.all(name)
         assert len(values) < 2, f"{name} is sent {len(values)} times"
         return values[0] if values else ""
@@ -64,35 +64,35 @@ class Answer:
 
 @dataclass(frozen=True)
 class Server:
-    """An nginx that runs: where its temporary files are, and which process it is."""
+    """A running nginx, with its folder for temporary files and its process."""
 
     port: int
     folder: Path
     pid: int
 
     def get(self, path: str, method: str = "GET", **headers: str) -> Answer:
-        """One request on a connection of its own; `_` in names of headers stands for `-`."""
+        """Send one request on a new connection; `_` in header names stands for `-`."""
         return fetch(self.port, path, method, headers)
 
     def raw(self, text: str, address: str = "127.0.0.1") -> bytes:
-        """The response to a request as it stands."""
+        """Send a request unchanged and return the response."""
         with socket.create_connection((address, self.port), timeout=10) as connection:
             connection.sendall(text.encode())
             return b"".join(iter(lambda: connection.recv(65536), b""))
 
     @property
     def workers(self) -> list[int]:
-        """The process ids of its workers."""
+        """Return the process ids of the workers."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
         return [int(child) for child in children.split()]
 
     def memory(self) -> int:
-        """What its processes hold for themselves, in MB."""
+        """Return the anonymous memory of the processes, in MB."""
         statuses = [Path(f"/proc/{pid}/status").read_text() for pid in (self.pid, *self.workers)]
         return sum(int(re.findall(r"RssAnon:\s+(\d+)", status)[0]) for status in statuses) // 1024
 
     def temporary_files(self) -> list[Path]:
-        """Files that it has open, or left, below its folder for temporary files."""
+        """Return temporary files, open or left over, below the folder for temporary files."""
         opened = [link.readlink() for pid in self.workers for link in Path(f"/proc/{pid}/fd").iterdir()]
         left = [path for path in (self.folder / "tmp").rglob("*") if path.is_file()]
         below = [path for path in (*opened, *left) if path.is_relative_to(self.folder / "tmp")]
@@ -100,7 +100,7 @@ class Server:
 
 
 def fetch(port: int, path: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
-    """One request to a port of this machine."""
+    """Send one request to a port of this machine."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     with contextlib.closing(connection):
         connection.request(method, path, headers={key.replace("_", "-"): text for key, text in (headers or {}).items()})
@@ -111,7 +111,7 @@ def fetch(port: int, path: str, method: str = "GET", headers: Mapping[str, str] 
 
 @contextlib.contextmanager
 def running(text: str, folder: Path, port: int, workers: int = 1, content: Path | None = None) -> Iterator[Server]:
-    """Run a configuration as a container does, with its ports, accounts and folders moved to a test's own."""
+    """Run a configuration as in a container, with ports, accounts and folders replaced by those of the test."""
     temporary = folder / "tmp"
     temporary.mkdir(parents=True)
     path = folder / "nginx.conf"
@@ -120,7 +120,7 @@ def running(text: str, folder: Path, port: int, workers: int = 1, content: Path 
     moved = moved.replace("/dev/stderr", f"{folder}/error.log")
     path.write_text(moved.replace(f"{FOLDER_CONTENT}/current", str(content)))
     start = (TEMPLATES / START).read_text().replace("/tmp/", f"{temporary}/")
-    if os.getuid() == 0:  # workers of root's nginx would be of an account that can't read a test's folder
+    if os.getuid() == 0:  # root's nginx would run workers under an account without access to the test's folder
         start = start.replace('"daemon off;', '"daemon off; user root;').replace(
             "exec nginx", f"exec nginx -p {folder}"
         )
@@ -153,7 +153,7 @@ def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 def application(
     content: Path, folder: Path, memory: int = 64, workers: int = 1, settings: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """An application that serves a folder."""
+    """Run an application that serves a folder."""
     bounds = capacity(memory, workers)
     text = application_configuration(ContentSettings.model_validate(settings or {}), FOLDER_CONTENT, ELSEWHERE, bounds)
     port = free_port()
@@ -163,7 +163,7 @@ def application(
 
 @contextlib.contextmanager
 def proxy(folder: Path, endpoint: int, *named: Route, **settings: object) -> Iterator[Server]:
-    """A proxy of an endpoint on this machine."""
+    """Run a proxy with an endpoint on this machine."""
     given = ProxySettings.model_validate({"port": free_port(), **settings})
     route = Route(name="backend", hosts=[], endpoints=[f"127.0.0.1:{endpoint}"])
     text, _ = proxy_configuration(given, [route, *named])
@@ -172,7 +172,7 @@ def proxy(folder: Path, endpoint: int, *named: Route, **settings: object) -> Ite
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Answers with what it got, as JSON: the headers of the request by name, in lower case."""
+    """Answers with the request headers as JSON, by lower-case name."""
 
     protocol_version = "HTTP/1.1"
 
@@ -184,12 +184,12 @@ class Echo(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Log nothing."""
 
 
 @contextlib.contextmanager
 def echo() -> Iterator[int]:
-    """An application that tells what a proxy sends it; gives its port."""
+    """Run an application that returns the headers it receives from a proxy; yield its port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

@@ -1,4 +1,4 @@
-"""Shared by the tests of shell scripts: a machine in a folder, with stubs for nodes and daemons."""
+"""Shared by the shell script tests: a machine in a folder, with stubs for nodes and daemons."""
 
 import os
 import re
@@ -61,7 +61,7 @@ echo 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
 # Sleeping only advances the clock.
 NO_WAITING = "sleep() { SECONDS=$((SECONDS + ${A_SLEEP_COUNTS_AS:-60})); }\n"
 TREE = {name: PROJECT / name for name in ("components", "templates", "tools")} | {".venv": Path(sys.prefix)}
-"""What creates find in the project's folder, and deletes do not."""
+"""Contents of the project folder, available to creates but not to deletes."""
 QUESTIONS = re.compile(r": docker (node ls|node ps|service ls|service ps|info|\w+ inspect)\b")
 
 Finished = subprocess.CompletedProcess[str]
@@ -130,7 +130,7 @@ class World:
         (self.stubs / "dead" / name).touch()
 
     def plan(self, *answers: Answer) -> None:
-        """Set the programs' answers from now on; of several matches, the first applies."""
+        """Set the programs' answers from now on; the first match applies."""
         lines = [
             "\t".join([str(int(a.once)), str(a.status), a.pattern, a.output.replace("\\", "\\\\").replace("\n", "\\n")])
             for a in answers
@@ -138,7 +138,7 @@ class World:
         (self.stubs / "answers").write_text("".join(line + "\n" for line in lines))
 
     def stub(self, place: str, name: str, text: str) -> None:
-        """Put a program on this machine (`here`) or on every node (`node`)."""
+        """Install a program on this machine (`here`) or on every node (`node`)."""
         path = self.stubs / place / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
@@ -163,7 +163,7 @@ class World:
         }
 
     def run(self, *command: str, stdin: str = "", **environment: str) -> Finished:
-        """Run a command in the folder, with the real tree in place."""
+        """Run a command in the folder, with the real tree available."""
         for name, target in TREE.items():
             if not (self.folder / name).exists():
                 (self.folder / name).symlink_to(target)
@@ -192,7 +192,7 @@ class World:
         return text
 
     def without_tree(self, text: str, path: str, *arguments: str, **environment: str) -> Finished:
-        """Run a script's text as a delete runs; `path` is the name it goes by."""
+        """Run a script's text as a delete does; `path` is its `$0`."""
         for name in TREE:
             (self.folder / name).unlink(missing_ok=True)
         command = f'exec bash -c "$DELETE_SCRIPT" templates/{path} "$@"'
@@ -206,12 +206,12 @@ class World:
         return self.bash(f"{library(source)}{code}", *arguments, stdin=stdin, **environment)
 
     def calls(self) -> list[str]:
-        """The recorded calls, in order: `NODE: program arguments`."""
+        """Return the recorded calls, in order: `NODE: program arguments`."""
         path = self.stubs / "calls"
         return path.read_text().splitlines() if path.exists() else []
 
     def orders(self) -> list[str]:
-        """The recorded calls that change something."""
+        """Return the recorded calls that change something."""
         return [call for call in self.calls() if not QUESTIONS.search(call)]
 
     def connections(self) -> list[str]:
@@ -228,7 +228,7 @@ class World:
             text=True,
             check=False,
             timeout=60,
-            umask=0o077,  # the strictest: scripts must set modes themselves for files that others read
+            umask=0o077,  # the strictest: scripts must set the mode of files that others read
         )
 
 
@@ -255,7 +255,7 @@ class Rooted:
 
 
 def library(source: str = "") -> str:
-    """The lines that source lib.sh and, optionally, another file of `templates/`, in strict mode."""
+    """Return the lines that source lib.sh and, optionally, another file of `templates/`, in strict mode."""
     paths = ["lib.sh", source] if source else ["lib.sh"]
     return "set -euo pipefail\n" + "".join(f". templates/{path}\n" for path in paths)
 
@@ -304,7 +304,7 @@ def no_manager(name: str) -> Answer:
 
 
 def entries(name: str, *listings: str) -> list[Answer]:
-    """A manager's successive listings of node ids and names; the last one repeats."""
+    """Return a manager's successive listings of node ids and names; the last one repeats."""
     pattern = f"{name}: docker node ls --format {{{{.ID}}}} {{{{.Hostname}}}}"
     return [Answer(pattern, listing, once=index < len(listings) - 1) for index, listing in enumerate(listings)]
 

@@ -1,4 +1,4 @@
-"""A stack's state, written by hand: what tools read of it."""
+"""A hand-written stack state, as tools read it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from tools.stack import COMMAND, SERVICE, Resource, Resources
 
 
 def command(step: Step, name: str, node: str = "", **environment: str) -> Resource:
-    """A Command of the state; one that works on a node carries its name at the end of its own, as the program's do."""
+    """Return a Command of the state; as in the program, the name of a per-node one ends with the node."""
     return {
         "urn": f"urn:pulumi:dev::swarm-site::swarm-site:index:Component${COMMAND}::{name}",
         "type": COMMAND,
@@ -17,7 +17,7 @@ def command(step: Step, name: str, node: str = "", **environment: str) -> Resour
 
 
 def service(name: str, mode: Mapping[str, Any]) -> Resource:
-    """A service of the state."""
+    """Return a service of the state."""
     return {
         "urn": f"urn:pulumi:dev::swarm-site::swarm-site:index:Component${SERVICE}::{name}-service",
         "type": SERVICE,
@@ -26,7 +26,7 @@ def service(name: str, mode: Mapping[str, Any]) -> Resource:
 
 
 def outputs(**values: Any) -> Resource:
-    """The stack itself, with its outputs."""
+    """Return the stack resource with its outputs."""
     return {
         "urn": "urn:pulumi:dev::swarm-site::pulumi:pulumi:Stack::s",
         "type": "pulumi:pulumi:Stack",
@@ -35,5 +35,5 @@ def outputs(**values: Any) -> Resource:
 
 
 def state(*resources: Resource) -> Resources:
-    """The state of a stack that has these resources."""
+    """Return the state of a stack with these resources."""
     return {resource["urn"]: resource for resource in resources}

@@ -1,4 +1,4 @@
-"""An application: the service's inputs are asserted whole, since any other one shows an update in later previews."""
+"""An application: its inputs are compared as a whole, since any other one shows as an update in later previews."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Which box of a public catalogue is chosen."""
+"""Selection of a box from a public catalogue."""
 
 import json
 import subprocess

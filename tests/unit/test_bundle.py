@@ -1,4 +1,4 @@
-"""What a Command carries as text: all that the script needs, and nothing else."""
+"""The script text a Command carries: everything the script needs, and nothing else."""
 
 import re
 import subprocess
@@ -23,13 +23,13 @@ DELETES = sorted(
     for path in re.findall(r'delete="(.*?)"', source.read_text())
 )
 LIMITS = {"machines/delete.sh": 4000, "machines/sweep.sh": 4500, "swarm/leave.sh": 6000, "swarm/dissolve.sh": 4000}
-"""Bytes of each delete. The state holds it twice a resource: 15 nodes carry 15 deletes of machines and 15 leaves."""
+"""Maximum bytes per delete. The state holds it twice per resource: 15 nodes carry 15 machine deletes and 15 leaves."""
 LIMIT_OF_HOSTS = 6000
-"""Bytes of the deletes with provider ssh: they reach the host themselves."""
+"""Maximum bytes of deletes with provider ssh, which connect to the host themselves."""
 
 
 def as_bash_reads(text: str) -> list[str]:
-    """A script as bash prints it when it has parsed it: without comments, and in a layout of its own."""
+    """Return a script as bash prints it after parsing: without comments, in bash's layout."""
     done = subprocess.run(
         ["bash", "-c", f"script() {{\n{text}\n}}\ndeclare -f script"], capture_output=True, text=True, check=False
     )
@@ -38,13 +38,13 @@ def as_bash_reads(text: str) -> list[str]:
 
 
 def without(lines: list[str], names: set[str]) -> list[str]:
-    """Lines without the assignments of these names."""
+    """Return the lines without assignments of these names."""
     return [line for line in lines if line.strip().partition("=")[0] not in names]
 
 
 @pytest.mark.parametrize(("path", "provider"), EVERY)
 def test_bash_reads_a_bundle_as_it_reads_the_whole_script(path: str, provider: str) -> None:
-    """What is dropped are comments, empty lines and assignments of shared names that nothing reads."""
+    """Only comments, empty lines and assignments of unused shared names are dropped."""
     whole, bundled = in_place(path, provider), bundle(path, provider)
     dropped = {name for name in shell_names() if f"\n{name}=" in whole and f"\n{name}=" not in bundled}
     assert without(as_bash_reads(whole), dropped) == as_bash_reads(bundled)

@@ -1,4 +1,4 @@
-"""How a Command is built from scripts of `templates/`."""
+"""Construction of Commands from scripts of `templates/`."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ FILES = {
 
 @pytest.fixture(autouse=True)
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project whose folder `templates` holds FILES, and in which the tests run."""
+    """A project whose folder `templates` holds FILES, as the working directory of the tests."""
     for name, text in FILES.items():
         path = tmp_path / "templates" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,7 +182,7 @@ def test_an_output_in_the_environment_ties_the_command_to_its_source() -> None:
     assert made.data_dependencies == {"first"}
 
 
-# --- one a machine ----------------------------------------------------------------------------------------------------
+# --- one per machine --------------------------------------------------------------------------------------------------
 
 
 def on_two_machines(**changes: Any) -> Any:
@@ -222,7 +222,7 @@ def test_on_each_gives_each_node_its_own_values_and_what_it_waits_for() -> None:
 
 
 def executed(made: Registered, verb: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a Command as the plugin does: by /bin/sh in the project's folder, its environment beside the plugin's own."""
+    """Run a Command as the plugin does: by /bin/sh in the project folder, its environment added to the plugin's."""
     return subprocess.run(
         ["/bin/sh", "-c", made.inputs[verb]],
         env={**os.environ, **made.environment, **environment},

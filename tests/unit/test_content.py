@@ -16,7 +16,7 @@ from tests.unit.harness import COMMAND, Run, machines, nodes, run
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The content folder of a project of the test's own."""
+    """The content folder of a test project."""
     monkeypatch.setattr(content, "PROJECT", tmp_path)
     (tmp_path / "site").mkdir()
     (tmp_path / "site/index.html").write_text("hello\n")

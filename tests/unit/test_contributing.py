@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md lists every file that a wish touches: the lists are those of the examples that it names."""
+"""CONTRIBUTING.md lists every file a change touches: the lists match the examples they name."""
 
 import re
 import subprocess
@@ -19,7 +19,7 @@ WHERE = (
     "docs/settings.md",
     "docs/stack-folder.md",
 )
-"""What a list is complete for: everything but prose, and tests that only use the example."""
+"""The scope of the lists: everything but prose, and tests that only use the example."""
 
 
 def section(title: str) -> str:
@@ -40,14 +40,14 @@ def listed(title: str) -> set[str]:
 
 
 def git(*arguments: str) -> set[str]:
-    """The paths that git prints, of those that a list is complete for."""
+    """Return the paths git prints, limited to the scope of the lists."""
     done = subprocess.run(["git", *arguments, "--", *WHERE], cwd=ROOT, capture_output=True, text=True, check=False)
     assert not done.stderr, done.stderr
     return {path for path in done.stdout.splitlines() if (ROOT / path).exists()}
 
 
 def mentioning(names: list[str]) -> set[str]:
-    """The files that mention an example, or are named after it."""
+    """Return the files that mention an example or are named after it."""
     patterns = [argument for name in names for argument in ("-e", name)]
     spellings = {spelling for name in names for spelling in (name, name.replace(".", "/"))}
     paths = git("ls-files", "--cached", "--others", "--exclude-standard")

@@ -1,4 +1,4 @@
-"""Parts of tools/daemon, run by bash in a clone, a home and a PATH of their own."""
+"""Parts of tools/daemon, run by bash with their own clone, home and PATH."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from tests.unit.sandbox import REPOSITORY, Sandbox, is_running, refusal, succeed
 
 @pytest.fixture
 def daemon(sandbox: Sandbox) -> Iterator[Sandbox]:
-    """A sandbox with a daemon of its own that answers once it runs."""
+    """A sandbox with its own daemon, which answers once it runs."""
     answers = shlex.quote(str(sandbox.folder / "answers"))
     sandbox.stub("dockerd", f"ls -l /proc/self/fd; touch {answers}; exec sleep 1000")
     sandbox.stub("docker", f"[[ $1 == ps ]] && exit; [[ -e {answers} ]] && echo 20.10")
@@ -99,7 +99,7 @@ def test_a_zombie_counts_as_ended(sandbox: Sandbox) -> None:
 def test_the_daemon_inherits_no_descriptor(daemon: Sandbox) -> None:
     succeeded(daemon.bash("exec 7>/dev/null 9>held; tools/daemon start"))
     opened = re.findall(r" (\d+) -> ", (daemon.state / "log" / "dockerd.log").read_text())
-    # 255 is the stub's own script, 3 the folder that ls reads.
+    # 255 comes from the stub's script, 3 is the folder ls reads.
     assert set(opened) <= {"0", "1", "2", "3", "255"}
     assert {"0", "1", "2"} <= set(opened)
 
@@ -156,7 +156,7 @@ def test_a_daemon_that_refuses_this_user_is_not_doubled(daemon: Sandbox, tool: s
 
 @pytest.fixture
 def libvirt(daemon: Sandbox) -> Iterator[Sandbox]:
-    """A sandbox whose libvirtd answers once it runs, beside a Docker daemon that was there before."""
+    """A sandbox whose libvirtd answers once it runs, next to a Docker daemon that was already running."""
     answers = shlex.quote(str(daemon.folder / "libvirt-answers"))
     daemon.stub("virtlogd", "exec sleep 1000")
     daemon.stub("libvirtd", f"touch {answers}; exec sleep 1000")

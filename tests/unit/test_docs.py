@@ -1,4 +1,4 @@
-"""What `make docs` generates from models and contract: never stale."""
+"""The text `make docs` generates from models and contract is never stale."""
 
 import re
 import shutil
@@ -21,7 +21,7 @@ KEYS = [setting.key for section in SECTIONS for setting in docs.settings(section
 
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with copies of the files, which the tool takes for the project."""
+    """A folder with copies of the files, which the tool treats as the project."""
     for name in FILES:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(PROJECT / name, tmp_path / name)
@@ -31,7 +31,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def declared() -> dict[str, Any]:
-    """What Pulumi.yaml says of the project's own keys."""
+    """Return the declarations of the project's keys in Pulumi.yaml."""
     config = yaml.safe_load((PROJECT / "Pulumi.yaml").read_text())["config"]
     return {key.removeprefix(f"{PACKAGE}:"): value for key, value in config.items() if not key.startswith("pulumi:")}
 
@@ -108,7 +108,7 @@ def test_a_file_without_its_marks_is_refused_and_left_alone(clone: Path, name: s
     assert (clone / name).read_text() == text
 
 
-# --- models that the settings do not have yet -------------------------------------------------------------------------
+# --- models outside the settings --------------------------------------------------------------------------------------
 
 
 class Tls(BaseModel):

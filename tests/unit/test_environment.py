@@ -1,4 +1,4 @@
-"""The Python half of set-up, in a clone, a home and a PATH of its own: links, `.env`, the engine, the stack."""
+"""The Python half of set-up, with its own clone, home and PATH: links, `.env`, the engine, the stack."""
 
 import http.server
 import os
@@ -22,7 +22,7 @@ PREAMBLE = (
 
 
 def environment(sandbox: Sandbox, code: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run Python text with the modules of set-up at hand."""
+    """Run Python code with access to the modules of set-up."""
     return sandbox.python(PREAMBLE + code, **env)
 
 
@@ -37,7 +37,7 @@ def write_env_file(sandbox: Sandbox, engine: str, **env: str) -> None:
 
 
 def sourced(sandbox: Sandbox, shell: str, text: str = ". ./.env", **env: str) -> dict[str, str]:
-    """The environment after `. ./.env`, in the given shell."""
+    """Return the environment after `. ./.env` in the selected shell."""
     output = subprocess.run(
         [str(sandbox.programs / shell), "-euc", f"{text}; env -0"],
         cwd=sandbox.clone,
@@ -161,7 +161,7 @@ GO = """
 
 @pytest.fixture
 def engines(sandbox: Sandbox) -> Sandbox:
-    """A sandbox in which the bundled engine can be built, and the official installer can't be reached."""
+    """A sandbox that can build the bundled engine but cannot reach the official installer."""
     sandbox.stub("go", GO)
     sandbox.write(
         "tools/official_engine.py", f"open({str(sandbox.folder / 'asked')!r}, 'a').write('asked\\n'); exit(1)\n"
@@ -227,7 +227,7 @@ def test_a_closed_network_is_asked_once_a_day(engines: Sandbox) -> None:
     almost = time.time() - 23 * 3600
     os.utime(engines.cache / "downloads-blocked", (almost, almost))
     chosen(engines)
-    # Being blocked is no new answer.
+    # A blocked request is not a new answer.
     assert (engines.cache / "downloads-blocked").stat().st_mtime == pytest.approx(almost)
     yesterday = time.time() - 25 * 3600
     os.utime(engines.cache / "downloads-blocked", (yesterday, yesterday))
@@ -325,11 +325,11 @@ def test_a_download_site_that_never_answers_is_given_up_within_seconds(sandbox: 
     assert result.returncode == -signal.SIGALRM
 
 
-# --- the engine, built ahead ---
+# --- building the engine early ---
 
 
 def build_ahead(sandbox: Sandbox, site: str = "http://127.0.0.1:9/", **env: str) -> list[str]:
-    """Run what set-up begins with; return the builds so far."""
+    """Run the first part of set-up; return the builds so far."""
     code = f"engines.REACH_SECONDS = 1; engines.DOWNLOAD_SITE = {site!r}; engines.main()"
     succeeded(environment(sandbox, code, no_proxy="*", **env))
     return sandbox.calls("builds")
@@ -378,7 +378,7 @@ def test_where_another_engine_may_be_available_none_is_built_ahead(engines: Sand
     assert build_ahead(engines) == []
 
 
-# --- the linter of workflows ---
+# --- the workflow linter ---
 
 
 def test_actionlint_is_built_once_and_again_when_its_modules_change(engines: Sandbox) -> None:
@@ -395,7 +395,7 @@ def test_actionlint_is_built_once_and_again_when_its_modules_change(engines: San
     assert engines.calls("builds") == ["build"] * 2
 
 
-# --- the stack's file ---
+# --- the stack file ---
 
 SALT = "encryptionsalt: v1:the-salt-of-the-empty-passphrase\n"
 
@@ -428,7 +428,7 @@ def test_a_missing_salt_is_refused(sandbox: Sandbox) -> None:
     )
 
 
-# --- all of it ---
+# --- the whole set-up ---
 
 
 def main(sandbox: Sandbox, goal: str, *notes: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -437,7 +437,7 @@ def main(sandbox: Sandbox, goal: str, *notes: str, **env: str) -> subprocess.Com
 
 @pytest.fixture
 def clone(engines: Sandbox) -> Sandbox:
-    """A sandbox in which set-up has reached Python, and the user's own engine is chosen."""
+    """A sandbox in which set-up has reached Python, with the user's own engine selected."""
     engines.stub("pulumi", f'echo "$PULUMI_BACKEND_URL $*" >>"$HOME/pulumi"; {ENGINE_THAT_FETCHES}')
     add_plugins(engines.folder / ".pulumi")
     engines.write("Pulumi.dev.yaml", SALT)

@@ -1,4 +1,4 @@
-"""An image by its content, on every node."""
+"""A content-addressed image on every node."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""`tools.images` without Docker: names, sources, reasons, the order of ways, messages."""
+"""`tools.images` without Docker: names, sources, reasons, the order of attempts, messages."""
 
 import http.server
 import io
@@ -68,7 +68,7 @@ def test_without_a_mirror_nothing_is_mirrored() -> None:
     assert mirrored("nginx", "") is None
 
 
-# --- sources of Debian
+# --- Debian sources
 
 TARGETS = """\
 Debian bookworm http://deb.example/debian/ main
@@ -134,7 +134,7 @@ def test_an_event_of_docker_is_logged_without_colours_and_progress(event: Mappin
 
 
 def wrapped(cause: Exception) -> Exception:
-    """An error as the SDK raises it: on top of two others."""
+    """Return an error as the SDK raises it: wrapped around two others."""
     try:
         try:
             raise cause
@@ -169,11 +169,11 @@ def test_a_deadline_interrupts_what_takes_too_long() -> None:
     assert signal.alarm(0) == 0, "nothing rings later"
 
 
-# --- this machine's Docker
+# --- the local Docker
 
 
 def docker_with(monkeypatch: pytest.MonkeyPatch, **api: Any) -> tuple[LocalDocker, io.StringIO]:
-    """A Docker whose low-level answers are given, and its log."""
+    """Return a Docker client with fixed low-level responses, and its log."""
     client, log = SimpleNamespace(api=SimpleNamespace(**api, hooks={"response": []})), io.StringIO()
     monkeypatch.setattr(docker, "from_env", lambda **_: client)
     return LocalDocker(log), log
@@ -214,7 +214,7 @@ def test_an_import_that_fails_in_its_answer_is_a_failure(monkeypatch: pytest.Mon
 
 
 class Builder(http.server.BaseHTTPRequestHandler):
-    """A Docker without images, whose build lasts until the client hangs up, and then takes a moment to end."""
+    """A Docker without images, whose build lasts until the client disconnects, and then takes a moment to end."""
 
     protocol_version = "HTTP/1.1"
     ended = threading.Event()
@@ -244,11 +244,11 @@ class Builder(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class names it
-        """Nothing on the tests' stderr."""
+        """Log nothing to the tests' stderr."""
 
 
 class Interrupted(io.StringIO):
-    """A log at which the signal arrives."""
+    """A log whose writes are interrupted by the signal."""
 
     def write(self, text: str) -> int:
         raise SystemExit(143)
@@ -270,7 +270,7 @@ def test_a_build_that_is_interrupted_between_two_events_ends_before_the_sweep(
                 local.build(tmp_path, IMAGE, {})
             local.sweep("base:1", "site.recipe=x")
             assert Builder.ended.is_set()
-            # Held by the frames of an exception in flight, as here by the list, the SDK's own connection is still open.
+            # Frames of an exception in flight, here the list, keep the SDK's connection open.
             for response in responses:
                 response.close()
             local.client.close()
@@ -282,7 +282,7 @@ def test_a_build_that_is_interrupted_between_two_events_ends_before_the_sweep(
 
 
 class NoDocker:
-    """A Docker with some images, where nothing can be loaded, pulled or built."""
+    """A Docker with some images that cannot load, pull or build any."""
 
     def __init__(self, *present: str) -> None:
         self.folder = Path("/nowhere")
@@ -308,7 +308,7 @@ class NoDocker:
 
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
-    """A job ignores signals while it cleans up, and is over then; this process is not."""
+    """Restore the signal handlers: a job ignores signals while it cleans up and exits, but this process continues."""
     before = {signum: signal.getsignal(signum) for signum in images.SIGNALS}
     yield
     for signum, handler in before.items():
@@ -320,7 +320,7 @@ NewJob = Callable[..., Job]
 
 @pytest.fixture
 def new(tmp_path: Path) -> Iterator[NewJob]:
-    """Makes a job with folders of its own."""
+    """Return a factory of jobs with their own folders."""
     (tmp_path / "archives").mkdir()
     own = {"IMAGE": IMAGE, "XDG_CACHE_HOME": str(tmp_path / "cache"), "ARCHIVES": str(tmp_path / "archives")}
     with (tmp_path / "log").open("a", buffering=1) as output:
@@ -328,7 +328,7 @@ def new(tmp_path: Path) -> Iterator[NewJob]:
 
 
 def refusal(one: Job) -> list[str]:
-    """The lines of the message that a job ends with, from where the log's end ends."""
+    """Return the lines of a job's error message, without the tail of the log."""
     with pytest.raises(ToolError) as raised:
         one.provide()
     lines = str(raised.value).splitlines()
@@ -450,7 +450,7 @@ def test_a_program_that_fails_gives_a_reason_and_its_output_is_in_the_log(runnin
 
 
 def test_a_program_ends_with_its_whole_group(running: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own shell ignores the signal, as mmdebstrap does: what counts is that the program below it gets it."""
+    """The shell ignores the signal, as mmdebstrap does; the program below it must get it."""
 
     def interrupted(self: subprocess.Popen[bytes], timeout: float | None = None) -> int:
         monkeypatch.undo()
@@ -469,7 +469,7 @@ def test_a_program_ends_with_its_whole_group(running: Job, monkeypatch: pytest.M
 
 
 class Zstd:
-    """Python's own module, from 3.14 on."""
+    """Python's built-in module, available from 3.14 on."""
 
     @staticmethod
     def open(file: Path) -> io.BytesIO:
@@ -488,7 +488,7 @@ def test_zst_is_unpacked_by_python_where_the_program_is_missing(
         running._unzstd(tmp_path / "thing.tar.zst")
 
 
-# --- what runs in the base
+# --- programs in the base
 
 
 def filled(root: Path, names: Sequence[str]) -> None:

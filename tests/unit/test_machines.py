@@ -1,4 +1,4 @@
-"""The machines: the stack's folder, the box, one machine a node."""
+"""The machines: the stack folder, the box, one machine per node."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The manual is true: its links lead somewhere, its commands can be run, the messages it quotes are in the sources."""
+"""The manual is true: its links resolve, its commands run, and the messages it quotes are in the sources."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from tools import docs
 
 README_LINES = 160
 FRAGMENT_LETTERS = 12
-"""A shorter fragment of a message could stand anywhere."""
+"""Shorter fragments of a message could match anywhere."""
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("images/*.md")])
 SOURCES = ("templates", "components", "tools")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -31,7 +31,7 @@ PATH = re.compile(r"(components|templates|tools|tests|site|docs|images|\.github|
 
 
 def name_of(page: Path) -> str:
-    """A page as a test's name shows it."""
+    """Return the test id of a page."""
     return str(page.relative_to(ROOT))
 
 
@@ -42,7 +42,7 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 
 def anchors(text: str) -> set[str]:
-    """What GitHub calls the headings of a page."""
+    """Return GitHub's anchors of the headings of a page."""
     seen = Counter[str]()
     found = set()
     for heading in HEADING.findall(FENCE.sub("", text)):
@@ -53,7 +53,7 @@ def anchors(text: str) -> set[str]:
 
 
 def broken_links(page: Path) -> list[str]:
-    """The relative links of a page that lead nowhere."""
+    """Return the broken relative links of a page."""
     text = SPAN.sub("", FENCE.sub("", page.read_text()))
     return [link for link in LINK.findall(text) if "://" not in link and not _leads_somewhere(page, link)]
 
@@ -88,7 +88,7 @@ def test_the_readme_is_short_and_its_index_names_every_page() -> None:
 
 
 def commands(text: str) -> Iterator[str]:
-    """The commands of a page, in fenced blocks and in code spans, one by one."""
+    """Yield the commands of a page, from fenced blocks and code spans."""
     lines = [line.strip().removeprefix("$ ") for block in FENCE.findall(text) for line in block.splitlines()[1:-1]]
     spans = [span for span in SPAN.findall(FENCE.sub("", text)) if not PATH.fullmatch(span)]
     for line in [*lines, *spans]:
@@ -98,7 +98,7 @@ def commands(text: str) -> Iterator[str]:
 
 
 def complaint(command: str) -> str:
-    """What is wrong with a command; nothing if it can be run as it stands."""
+    """Return the fault of a command; empty if it runs as written."""
     words = shlex.split(command)
     variables = {word.partition("=")[0] for word in words if re.match(r"[A-Z][A-Z0-9_]*=", word)}
     words = [word for word in words if word.partition("=")[0] not in variables]
@@ -117,7 +117,7 @@ def complaint(command: str) -> str:
 
 
 def known_variables() -> set[str]:
-    """The variables that the Makefile, the tools and the tests on real nodes read."""
+    """Return the variables read by the Makefile, the tools and the tests on real nodes."""
     files = [ROOT / "Makefile", *ROOT.glob("tools/*"), *ROOT.glob("tools/*/*.py"), *ROOT.glob("tests/e2e/*.py")]
     text = "\n".join(file.read_text() for file in files if file.is_file())
     return set(re.findall(r'(?:\$[({]?|environ(?:\.get\(|\[)")([A-Z][A-Z0-9_]*)', text))
@@ -171,7 +171,7 @@ def test_a_command_that_can_not_be_run_is_found(command: str, words: str) -> Non
 @every_page
 def test_every_path_in_a_code_span_exists(page: Path) -> None:
     spans = [span for span in SPAN.findall(FENCE.sub("", page.read_text())) if PATH.fullmatch(span)]
-    spans = [span for span in spans if span != "site/"]  # the user's own
+    spans = [span for span in spans if span != "site/"]  # the user's content
     assert [span for span in spans if not any(ROOT.glob(re.sub(r"<\w+>", "*", span)))] == []
 
 
@@ -187,7 +187,7 @@ def test_the_settings_that_the_readme_shows_have_the_defaults_that_it_says() -> 
 
 
 def quoted_messages() -> list[str]:
-    """The first column of the troubleshooting tables."""
+    """Return the first column of the troubleshooting tables."""
     return MESSAGE.findall((ROOT / "docs" / "troubleshooting.md").read_text())
 
 

@@ -1,4 +1,4 @@
-"""What `make status` and `make repair` find, on a stack of two images and two applications."""
+"""Findings of `make status` and `make repair` on a stack of two images and two applications."""
 
 import contextlib
 import subprocess
@@ -46,7 +46,7 @@ STATE = state(
 
 @dataclass
 class Nodes:
-    """The nodes as they answer; a healthy stack unless a test changes it."""
+    """The nodes' answers; a healthy stack unless a test changes it."""
 
     facts: dict[str, dict[str, str]] = field(default_factory=dict)
     members: dict[str, str] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Nodes:
         self.facts["core-02"]["proxy_hash"] = text_hash(CONFIGURATION)
 
     def answer(self, name: str, *command: str, seconds: float = 0) -> subprocess.CompletedProcess[str]:
-        """Stands for stack.on_node."""
+        """Replace stack.on_node."""
         if name not in self.facts or (command[:2] == ("docker", "node") and not self.managed):
             return subprocess.CompletedProcess(command, 255, "", "")
         text = "\n".join(self.swarm())
@@ -76,7 +76,7 @@ class Nodes:
         return subprocess.CompletedProcess(command, 0, text, "")
 
     def swarm(self) -> Iterator[str]:
-        """The lines of status/manager.sh."""
+        """Yield the lines of status/manager.sh."""
         yield from (f"node\t{name}\t{member}" for name, member in self.members.items())
         yield from (f"drained\t{name}\t{labels}" for name, labels in self.drained.items())
         yield from (f"service\t{name}\t{replicas}" for name, replicas in self.services.items())
@@ -102,7 +102,7 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Nodes:
 
 
 def found(seen: Observation) -> dict[str, tuple[str, list[str]]]:
-    """What was found by part: how it is, and the names of the Commands that fix it."""
+    """Return the findings by part: its condition, and the names of the Commands that fix it."""
     return {
         finding.part: (finding.what, [stack.name_of(command) for command in finding.again]) for finding in seen.findings
     }

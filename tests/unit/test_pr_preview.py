@@ -1,4 +1,4 @@
-"""The comparison of two previews and its Markdown, on hand-written previews, and the trees that are previewed."""
+"""The comparison of two hand-written previews and its Markdown, and the trees that are previewed."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ State = dict[str, Any]
 
 
 def state(component: str, type_: str, name: str, inputs: Mapping[str, Any], **more: Any) -> State:
-    """A resource as a preview prints it."""
+    """Return a resource as in a preview."""
     urn = f"urn:pulumi:dev::swarm-site::swarm-site:index:{component}${type_}::{name}"
     return {"urn": urn, "custom": True, "type": type_, "inputs": dict(inputs), "propertyDependencies": {}, **more}
 
@@ -43,7 +43,7 @@ def state(component: str, type_: str, name: str, inputs: Mapping[str, Any], **mo
 def command(
     component: str, name: str, node: str = "", after: State | None = None, step: Step | str = "", **environment: str
 ) -> State:
-    """A Command; `after` is what its trigger comes from."""
+    """Return a Command; `after` is the source of its trigger."""
     inputs = {
         "create": "exec bash templates/some/create.sh",
         "delete": 'exec bash -c "$DELETE_SCRIPT" templates/some/delete.sh',
@@ -61,7 +61,7 @@ def command(
 
 
 def service(name: str, config: State | None = None, **inputs: Any) -> State:
-    """A replicated service that may use a config."""
+    """Return a replicated service that may use a config."""
     container: dict[str, Any] = {"image": inputs.pop("image", "nginx:1")}
     if config:
         container["configs"] = [{"configId": UNKNOWN, "configName": config["inputs"]["name"]}]
@@ -75,12 +75,12 @@ def service(name: str, config: State | None = None, **inputs: Any) -> State:
 
 
 def replicated(replicas: int) -> dict[str, Any]:
-    """The input of a service that runs so many tasks."""
+    """Return the mode input of a service with this many replicas."""
     return {"mode": {"replicated": {"replicas": replicas}}}
 
 
 def config(text: str) -> State:
-    """A config, with a name that differs in each preview."""
+    """Return a config; its name differs in each preview."""
     name = f"backend-nginx-{os.urandom(4).hex()[:7]}"
     inputs = {"name": name, "__defaults": ["name"], "dataRaw": text}
     return state("Application", SERVICE_CONFIG, "backend-nginx", inputs)
@@ -100,7 +100,7 @@ def site(
     routes: str = "",
     more: Sequence[State] = (),
 ) -> Resources:
-    """A site like the program's own."""
+    """Return a site like the program's."""
     states = [
         command(
             "Machines",
@@ -144,7 +144,7 @@ def verdict(old: Resources, new: Resources) -> str:
     return report(old, new, "About.").splitlines()[0]
 
 
-# --- what changes ---
+# --- changes ---
 
 
 def test_two_previews_of_the_same_program_are_equal_whatever_the_engine_generates() -> None:
@@ -208,7 +208,7 @@ def test_inputs_that_the_program_ignores_are_no_change() -> None:
     assert compare(ignoring("host"), ignoring("other")) == []
 
 
-# --- what it means ---
+# --- effects ---
 
 
 def test_an_empty_change_is_one_line() -> None:
@@ -423,7 +423,7 @@ hostile = st.lists(st.sampled_from([*HOSTILE, "\n", "a", " ", "line\n"]), max_si
 
 
 def outside(text: str) -> str:
-    """The part of a Markdown text outside code fences and code spans, as CommonMark parses it."""
+    """Return the part of a Markdown text outside code fences and code spans, as CommonMark parses it."""
     kept = []
     for token in MarkdownIt().parse(text):
         if token.type == "inline":
@@ -528,7 +528,7 @@ def test_a_single_long_line_is_cut_inside() -> None:
 
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with one commit, as the project's."""
+    """A repository with one commit, in place of the project's."""
     folder = tmp_path / "a clone"
     folder.mkdir()
     monkeypatch.setattr(pr_preview, "PROJECT", folder)
@@ -603,7 +603,7 @@ def test_a_missing_base_is_an_error_with_a_remedy(clone: Path) -> None:
 
 @pytest.fixture
 def planned(clone: Path, monkeypatch: pytest.MonkeyPatch) -> dict[bool, Resources | Exception | None]:
-    """What the engine plans, by whether the side is edited."""
+    """The engine's plans, by whether the side is edited."""
     monkeypatch.setenv("BASE", "main")
     (clone / "edited").write_text("now\n")
     plans: dict[bool, Resources | Exception | None] = {False: site(), True: site(4)}

@@ -1,4 +1,4 @@
-"""The real `__main__.py`, as the engine runs it: with the tests' stack file, with one node, with seven."""
+"""The real `__main__.py`, run as by the engine: with the tests' stack file, with one node, with seven."""
 
 import functools
 import getpass
@@ -34,7 +34,7 @@ MANY = {
 HOSTS = [{"name": f"core-0{n}", "address": f"192.0.2.{n}", "user": "admin"} for n in (1, 2, 3)]
 EXISTING = {"machines": {"provider": "ssh", "hosts": HOSTS}}
 TWO = {"applications": {"docs": {"port": 8081}}}
-"""A second copy of the static site under another name and port: one value in one file."""
+"""A second copy of the static site with another name and port: one value in one file."""
 ONE = {"machines": {"count": 1}, "swarm": None, "backend": None, "proxy": None}
 STACKS: Mapping[str, Mapping[str, Any]] = {
     "three nodes": {},
@@ -63,7 +63,7 @@ def commands_on(run: Run, node: str) -> list[Registered]:
     return [command for command in run.of_type(COMMAND) if command.node == node]
 
 
-# --- what there is ---------------------------------------------------------------------------------------------------
+# --- resources -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_every_component_registers_its_outputs(result: Run) -> None:
     assert result.outputs.keys() >= components
 
 
-# --- what it hands out -----------------------------------------------------------------------------------------------
+# --- outputs ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_stack_exports_exactly_this() -> None:
@@ -228,7 +228,7 @@ def test_every_thing_on_a_node_is_tied_to_its_machine(result: Run) -> None:
             assert command.name.endswith(f"-{node}")
             assert command.inputs["triggers"] == [f"{machine.name}-id"], command.name
             assert machine.name in command.data_dependencies
-            # What a node holds goes with it; only a membership has something to undo.
+            # The contents of a node go with it; only a membership has something to undo.
             assert ("delete" in command.inputs) == command.name.startswith("swarm-")
 
 
@@ -267,7 +267,7 @@ def test_every_command_is_bounded_and_is_removed_before_its_successor(result: Ru
 
 def test_nothing_hides_a_change_or_survives_its_stack(result: Run) -> None:
     for resource in result.resources:
-        # The SDK's own: other triggers replace a Command. An application was once called a backend.
+        # The SDK sets replaceOnChanges: changed triggers replace a Command. Applications used to be called backends.
         allowed = {"aliases"} if resource.type == "swarm-site:index:Application" else {"replaceOnChanges"}
         assert resource.other_options <= allowed, resource.name
         assert (resource.ignore_changes == ()) == (resource.name != "proxy-service")
@@ -279,7 +279,7 @@ def test_a_preview_and_the_next_one_say_the_same() -> None:
     assert first.exports == second.exports
 
 
-# --- what the scripts get --------------------------------------------------------------------------------------------
+# --- script inputs ---------------------------------------------------------------------------------------------------
 
 
 def test_every_command_does_a_step_and_the_steps_follow_the_flow(result: Run) -> None:
@@ -295,13 +295,13 @@ SHELLS_OWN = {
     *("ID", "PRETTY_NAME", "XDG_CACHE_HOME", "VAGRANT_HOME", "VAGRANT_SERVER_URL"),
 }
 TELLS_OF_A_CHANGE = {"SPEC", "SERVICE_ID"}
-"""Inputs that no script reads: another value of them runs the script again."""
+"""Inputs no script reads; a new value reruns the script."""
 EVERY_COMMAND_HAS = {"WORK", "STEP", "NODE", "STACK", "PROVIDER", "SCRIPT_HASH", "DELETE_SCRIPT"}
 FUNCTION = re.compile(r"(?ms)^(\w+)\(\) \{(?:\n.*?^\}|[^\n]*\})\n")
 
 
 def reached(script: str) -> str:
-    """A script without its comments, and without the functions that it sources and does not call."""
+    """Return a script without comments and without sourced functions it does not call."""
     code = re.sub(r"(?m)^\s*#.*$", "", script)
     functions = {match[1]: match[0] for match in FUNCTION.finditer(code)}
     used = FUNCTION.sub("", code)
@@ -311,7 +311,7 @@ def reached(script: str) -> str:
 
 
 def names_read(script: str) -> set[str]:
-    """Upper case variables that a script reads, less those that it sets."""
+    """Return the upper-case variables a script reads but does not set."""
     code = reached(script)
     read = set(re.findall(r"(?<!\\)\$\{?[#!]?([A-Z][A-Z0-9_]*)\b", code))
     set_here = set(re.findall(r"(?m)(?:^|[\s;(])(?:local |export |readonly )?([A-Z][A-Z0-9_]*)\+?=", code))
@@ -319,7 +319,7 @@ def names_read(script: str) -> set[str]:
 
 
 def script_texts(command: Registered) -> dict[str, str]:
-    """Each script of a Command with what it sources, by its path."""
+    """Return each script of a Command, with the files it sources inlined, by path."""
     provider = command.environment.get("PROVIDER", "")
     return {path: bundle(path, provider) for path in command.scripts.values()}
 
@@ -347,7 +347,7 @@ def test_every_script_gets_each_input_that_it_reads_and_no_other(result: Run) ->
 
 
 def names_at_the_top(path: str) -> set[str]:
-    """The inputs that the head of a script names."""
+    """Return the inputs listed in the header of a script."""
     heads = re.findall(r"(?m)^#.* Inputs: (.*(?:\n#.*)*)|^# Inputs: (.*(?:\n#.*)*)", (TEMPLATES / path).read_text())
     return {name for head in heads for name in re.findall(r"\b[A-Z][A-Z_]+\b", "".join(head))} - {"CIDR", "MB", "PPID"}
 
@@ -364,7 +364,7 @@ def test_every_script_says_at_its_top_which_inputs_it_has(result: Run) -> None:
         assert unnamed <= {"SERVICE_ID"}, f"no head of {command.name} names {unnamed}"
 
 
-# --- what may not be in any input ------------------------------------------------------------------------------------
+# --- values forbidden in inputs --------------------------------------------------------------------------------------
 
 
 def texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
@@ -419,7 +419,7 @@ def on(step: str, *numbers: int, prefix: str = "core") -> set[str]:
 
 
 EVERYWHERE = ("machines", "swarm", "nginx-image", "content", "content-switch", "ready")
-"""Steps that every node has."""
+"""Steps of every node."""
 
 
 def everywhere(step: str) -> set[str]:
@@ -442,12 +442,12 @@ def proxied() -> set[str]:
 
 
 def configured() -> set[str]:
-    """Where nginx's configuration of the backend is; the service follows it by the id of the config."""
+    """Return the resources with the backend's nginx configuration; the service follows it by the config id."""
     return {"backend-check", "backend-nginx"}
 
 
 def resized() -> set[str]:
-    """What follows the number of workers."""
+    """Return the resources that depend on the number of workers."""
     return {"proxy-service", "proxy-running", "backend-service"} | proxied() | configured()
 
 
@@ -498,7 +498,7 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "proxy.read_timeout_s": (61, proxied()),
     "proxy.fail_timeout_s": (3, proxied()),
 }
-"""Setting, another value of it, and the resources whose inputs change, come or go."""
+"""Setting, new value, and the resources that are changed, created or removed."""
 
 
 def settings_of_the_program() -> set[str]:
@@ -515,7 +515,7 @@ def test_every_setting_that_can_have_another_value_is_tried() -> None:
 
 
 def changes(before: Run, after: Run) -> set[str]:
-    """The resources whose inputs change, come or go."""
+    """Return the resources that are changed, created or removed."""
     old, new = ({resource.name: resource.inputs for resource in run.resources} for run in (before, after))
     return {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
 
@@ -561,7 +561,7 @@ def test_another_stack_has_folders_and_machines_of_its_own() -> None:
         assert "192.168.56." not in text or "SCRIPT" in where, where
 
 
-# --- what is refused -------------------------------------------------------------------------------------------------
+# --- refusals --------------------------------------------------------------------------------------------------------
 
 
 def test_bad_settings_are_refused_before_anything_is_made() -> None:
@@ -574,7 +574,7 @@ def test_a_variable_that_redirects_docker_is_refused_before_anything_is_made() -
         run_program(environment={"DOCKER_HOST": "tcp://192.0.2.1:2375"})
 
 
-# --- anything --------------------------------------------------------------------------------------------------------
+# --- arbitrary values ------------------------------------------------------------------------------------------------
 
 HOSTILE = (
     *('"', "'", "`id`", "$(id)", "${HOME}", "a b", "a;id", "a|id", "a&id", "a\nb", "a\tb", "a\\b", "#{1}"),
@@ -583,7 +583,7 @@ HOSTILE = (
 
 
 def text_settings() -> Iterator[tuple[str, str]]:
-    """Every setting that is a text without a list of choices; a folder may have any name."""
+    """Yield every text setting without a list of choices; a folder may have any name."""
     yield "network", ""
     for section, adapter in SECTIONS.items():
         schema = adapter.json_schema()

@@ -104,7 +104,7 @@ def test_what_nginx_does_at_once_fits_into_its_memory(memory: int, workers: int)
 
 
 def servers(text: str) -> dict[str, str]:
-    """The parts of a configuration by the server's names; the default server's is empty."""
+    """Return the parts of a configuration by server name; the default server's name is empty."""
     parts = text.split("\n  server {\n")[1:]
     return {"".join(re.findall(r"server_name (.*);", part)): part for part in parts}
 
@@ -179,7 +179,7 @@ def test_a_route_that_comes_from_a_resource_is_followed() -> None:
 
 
 def test_the_service_has_exactly_the_inputs_that_keep_the_second_up_empty() -> None:
-    # No converge_config: it conflicts with a global mode.
+    # No converge_config: it conflicts with global mode.
     assert made()["proxy-service"].inputs == {
         "name": "proxy",
         "labels": [{"label": "swarm-site", "value": "proxy"}],

@@ -1,4 +1,4 @@
-"""Rendering: the files of `templates/` as text, and nothing that a template forgot."""
+"""Rendering: the files of `templates/` as text, without undefined names."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What `make repair` runs again, and in which order."""
+"""The Commands `make repair` reruns, and their order."""
 
 import random
 
@@ -25,7 +25,7 @@ COMMANDS = [
         for node in ("core-01", "core-02")
     ),
 ]
-"""Two Commands of every step: a second image, a second application, and steps of which there is only one so far."""
+"""Two Commands per step: a second image, a second application, including steps with only one so far."""
 
 
 @given(st.lists(st.lists(st.sampled_from(COMMANDS), max_size=5), max_size=8))

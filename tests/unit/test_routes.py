@@ -1,4 +1,4 @@
-"""Which of this machine's routes overlap a network."""
+"""Routes of this machine that overlap a network."""
 
 import subprocess
 import sys
@@ -50,7 +50,7 @@ def test_host_routes_count_and_the_default_and_unreachable_ones_do_not() -> None
 
 
 def run(folder: Path, ip: str) -> subprocess.CompletedProcess[str]:
-    """Run the tool with another `ip`."""
+    """Run the tool with a stub of `ip`."""
     program = folder / "ip"
     program.write_text(f"#!/bin/sh\n{ip}\n")
     program.chmod(0o755)

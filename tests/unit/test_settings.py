@@ -1,4 +1,4 @@
-"""The settings: what is refused and how, what is filled in, and the hash of the content folder."""
+"""The settings: refusals, defaults, and the hash of the content folder."""
 
 import json
 import os
@@ -390,7 +390,7 @@ def test_a_good_value_is_taken(values: dict[str, Any]) -> None:
 
 
 def mended(values: Any, path: Sequence[str], example: Any, *, is_name: bool) -> Any:
-    """Settings with the example in the place of what was refused, or as the name of it."""
+    """Return the settings with the example in place of the refused value, or as its name."""
     if not path:
         return example
     first, rest = path[0], path[1:]
@@ -515,7 +515,7 @@ def test_a_single_machine_may_have_another_size() -> None:
     assert [(node.memory, node.cpus) for node in nodes] == [(600, 1), (768, 1), (600, 2)]
 
 
-# --- hosts that exist -------------------------------------------------------------------------------------------------
+# --- existing hosts ---------------------------------------------------------------------------------------------------
 
 HOSTS: list[dict[str, Any]] = [{"name": f"web-{n}", "address": f"192.0.2.{n}"} for n in (1, 2, 3)]
 HOST_EXAMPLES = {"name": "web-1", "address": "192.0.2.11", "user": "admin", "jump": "admin@bastion.example:2222"}
@@ -680,7 +680,7 @@ def test_each_setting_has_a_description_and_a_valid_example(section: str, name: 
     settings_of({section: {name: field.examples[0]} | needed})
 
 
-# --- as the user loads them ------------------------------------------------------------------------------------------
+# --- loading as users do ---------------------------------------------------------------------------------------------
 
 
 def test_load_reads_the_stacks_name_and_configuration() -> None:
@@ -770,7 +770,7 @@ def test_a_name_that_not_every_tool_can_name_is_refused(project: Path, name: byt
 
 def test_a_file_that_can_not_be_read_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "site" / "secret.html").write_text("x")
-    # Root may read everything, so that a mode of 000 would prove nothing.
+    # Root may read everything, so a mode of 000 would prove nothing.
     monkeypatch.setattr(os, "access", lambda path, mode: (path.name, mode) != ("secret.html", os.R_OK))
     assert faults_of() == ['swarm-site:content.folder: "site/secret.html" can not be read by this user']
 
@@ -973,7 +973,7 @@ def test_modes_and_times_do_not_change_the_hash(tmp_path: Path) -> None:
     assert folder_hash(tmp_path) == before
 
 
-# --- anything --------------------------------------------------------------------------------------------------------
+# --- arbitrary values ------------------------------------------------------------------------------------------------
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -983,7 +983,7 @@ anything = st.recursive(
 
 
 def _plausible(field: FieldInfo) -> st.SearchStrategy[Any]:
-    """Values near the truth: valid ones, those at the edges, and those of another type."""
+    """Return plausible values: valid ones, edge cases, and those of another type."""
     examples = st.sampled_from([*(field.examples or []), field.get_default(call_default_factory=True)])
     choices = [examples, anything]
     if "int" in str(field.annotation):
@@ -999,7 +999,7 @@ def _section(model: type[BaseModel]) -> st.SearchStrategy[Any]:
 
 
 def _walks_far(values: Mapping[str, Any]) -> bool:
-    """The content folder is one that holds the whole clone, or more."""
+    """Return whether the content folder contains the whole clone, or more."""
     content = values.get("content")
     folder = content.get("folder") if isinstance(content, dict) else None
     return isinstance(folder, str) and not folder.strip("./ ")

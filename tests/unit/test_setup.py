@@ -1,4 +1,4 @@
-"""Parts of tools/setup, run by bash in a clone, a home and a PATH of their own."""
+"""Parts of tools/setup, run by bash with their own clone, home and PATH."""
 
 import fcntl
 import os
@@ -13,7 +13,7 @@ import pytest
 
 from tests.unit.sandbox import REPOSITORY, Sandbox, is_running, refusal, succeeded, until
 
-# Each of two steps waits until the other has begun.
+# Each of two steps waits until the other has started.
 MEET = """meet() {
   touch "$HOME/$1"
   for _ in {1..200}; do if [[ -e $HOME/$2 ]]; then return 0; fi; sleep 0.05; done
@@ -101,7 +101,7 @@ def test_a_docker_context_that_leads_elsewhere_is_refused(sandbox: Sandbox) -> N
 
 @pytest.mark.parametrize("name", ["", "a b", "blue;reboot", "../dev", "..", "x" * 101])
 def test_a_name_that_is_no_stack_name_is_refused(sandbox: Sandbox, name: str) -> None:
-    # An empty STACK is the default's.
+    # An empty STACK means the default.
     result = sandbox.setup("refuse_bad_stack_name", STACK=name)
     assert result.returncode == (1 if name else 0), result.stderr
 
@@ -121,7 +121,7 @@ def apt_calls(sandbox: Sandbox) -> list[str]:
 
 @pytest.fixture
 def debian(sandbox: Sandbox) -> Sandbox:
-    """A sandbox with apt, where every program and file that set-up needs is there."""
+    """A sandbox with apt and every program and file set-up needs."""
     log = shlex.quote(str(sandbox.folder / "apt.log"))
     for name in ("dpkg", "apt-get"):
         sandbox.stub(name, f'printf "%s\\n" "{name} $*" >>{log}')
@@ -134,7 +134,7 @@ def debian(sandbox: Sandbox) -> Sandbox:
     packages = sandbox.clone / "tools" / "packages"
     text = packages.read_text()
     assert "/usr/share/keyrings/debian-archive-keyring.gpg" in text
-    # A name in the table has no spaces.
+    # Names in the table contain no spaces.
     packages.write_text(text.replace("/usr/share/keyrings/debian-archive-keyring.gpg", str(keyring)))
     return sandbox
 
@@ -368,7 +368,7 @@ def test_a_whole_environment_needs_no_other_python(sandbox: Sandbox) -> None:
 
 @pytest.fixture
 def machine(debian: Sandbox) -> Sandbox:
-    """A machine on which a package is missing and nothing is built yet; Python is a stand-in."""
+    """A machine without one package and without build results; Python is a stub."""
     debian.env["SWARM_SITE_MEMINFO"] = str(debian.folder / "meminfo")
     (debian.folder / "meminfo").write_text("MemAvailable: 99999999 kB\n")
     debian.stub("df", "printf '99999M\\n'")

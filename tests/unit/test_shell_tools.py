@@ -1,4 +1,4 @@
-"""`make logs` and `make ssh`: bash scripts, run beside a stand-in for ssh."""
+"""`make logs` and `make ssh`: bash scripts, run with a stub of ssh."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 from components.contract import PROJECT
 
-# Prints how it was called. On the manager, SERVICES are its services, and the logs of BROKEN end with an error.
+# Prints its arguments. On the manager, SERVICES are its services, and the logs of BROKEN end with an error.
 SSH = """#!/bin/bash
 if [[ "$*" == *" docker service ls "* ]]; then
   if [[ "$*" == *" --filter label=swarm-site "* ]]; then tr ' ' '\\n' <<<"$SERVICES" | grep .; fi

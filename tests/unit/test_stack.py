@@ -1,4 +1,4 @@
-"""What the tools do with a stack's state on this machine, and how they choose from it."""
+"""How the tools read a stack's state on this machine, and select from it."""
 
 import http.server
 import json
@@ -58,7 +58,7 @@ def test_history_and_backups_of_the_ten_newest_runs_are_kept(tmp_path: Path, mon
 
 
 class Page(http.server.BaseHTTPRequestHandler):
-    """A proxy of the stack."""
+    """A stand-in for a proxy of the stack."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -66,7 +66,7 @@ class Page(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"hello")
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def test_the_stacks_own_addresses_are_never_asked_through_a_proxy(

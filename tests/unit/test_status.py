@@ -1,4 +1,4 @@
-"""What `make status` shows of an observation."""
+"""Output of `make status` for an observation."""
 
 import json
 import sys
@@ -64,7 +64,7 @@ def test_the_last_line_is_the_verdict(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def drained() -> Observation:
-    """Two drained nodes, of which only the first one answers."""
+    """Two drained nodes, of which only the first answers."""
     result = seen("core-01", "core-02")
     for name, member in result.members.items():
         result.members[name] = replace(member, availability="Drain", drained=DRAINED)

@@ -60,7 +60,7 @@ def test_a_membership_is_replaced_with_its_machine_but_never_skipped_with_it() -
     member = swarm(nodes(3))["swarm-core-02"]
     assert member.inputs["triggers"] == ["machine-core-02-id"]
     assert member.dependencies == {"machine-core-02"}
-    # A leave that was skipped with the machine would leave a stale manager behind, which costs the quorum.
+    # If the leave were skipped with the machine, a stale manager would remain, which costs the quorum.
     assert member.deleted_with == ""
 
 
@@ -88,7 +88,7 @@ def test_the_cluster_is_removed_before_every_member() -> None:
 def test_the_provider_reaches_a_manager_through_the_stacks_own_ssh_configuration() -> None:
     provider = swarm(nodes(3))["swarm-manager"]
     assert provider.inputs == {"host": "ssh://swarm-manager", "sshOpts": '["-F", ".work/dev/ssh_config"]'}
-    # Known from the first preview on: with an unknown host nothing is checked.
+    # Known from the first preview on: with an unknown host, nothing is checked.
     assert provider.dependencies == set()
 
 

@@ -47,7 +47,7 @@ APPLICATIONS = [
 
 
 def adopted(host: HostSettings, role: Literal["manager", "worker"], *, proxy: bool) -> Node:
-    """A node that is a host of the settings."""
+    """Return a node that is a host of the settings."""
     return Node(name=host.name, address=host.address, role=role, proxy=proxy, host=host)
 
 
@@ -64,7 +64,7 @@ def vagrantfile(provider: str) -> str:
 
 
 def proxy(routes: Sequence[Route], **settings: object) -> str:
-    """A proxy's configuration."""
+    """Return the configuration of a proxy."""
     return configuration(ProxySettings.model_validate(settings), routes)[0]
 
 
@@ -99,17 +99,17 @@ RENDERED: Mapping[str, tuple[str, Callable[[], str]]] = {
     ),
     "proxy-bootstrap.nginx.conf": ("proxy/nginx.conf", lambda: proxy([])),
 }
-"""Golden file, its template, and how it is rendered."""
+"""Golden file, its template, and its rendering."""
 
 VAGRANT_PROVIDERS = ["docker", "libvirt", "virtualbox"]
 PROVIDERS = [*VAGRANT_PROVIDERS, "ssh"]
-"""Each has a file of the functions that the machines' scripts call."""
+"""Each has a file with the functions the machine scripts call."""
 PARTS = {
     "application/types",
     "machines/user_ssh_config",
     *(f"machines/providers/{provider}.rb" for provider in VAGRANT_PROVIDERS),
 }
-"""What rendered files include: the list of types, the Vagrantfile by the provider's name, ssh entries of hosts."""
+"""Includes of rendered files: the type list, the Vagrantfile by provider name, ssh entries of hosts."""
 
 SCRIPTS = sorted(str(path.relative_to(TEMPLATES)) for path in TEMPLATES.rglob("*.sh"))
 
@@ -119,15 +119,15 @@ def text_of(name: str) -> str:
 
 
 def sourced_by(name: str) -> set[str]:
-    """The files that a script sources, of every provider where it depends on that."""
+    """Return the files a script sources, for every provider where they depend on it."""
     paths = set(SOURCED.findall(text_of(name)))
     return {path.replace("$PROVIDER", provider) for path in paths for provider in PROVIDERS}
 
 
 LIBRARIES = {path for name in SCRIPTS for path in sourced_by(name)}
-"""Scripts that others source."""
+"""Scripts sourced by others."""
 PROGRAMS = [name for name in SCRIPTS if name not in LIBRARIES]
-"""Scripts that are run."""
+"""Scripts run directly."""
 
 PLAIN_SCRIPTS = [
     START,
@@ -195,7 +195,7 @@ def test_every_golden_file_is_compared_with_something() -> None:
 
 
 def code(name: str) -> list[str]:
-    """The lines of a script that are neither empty nor a comment."""
+    """Return the lines of a script that are neither empty nor comments."""
     return [line for line in text_of(name).splitlines() if line and not line.startswith("#")]
 
 
@@ -234,7 +234,7 @@ PROVIDER_FUNCTIONS = {
     *("check_host", "check_room", "create_network", "remove_network", "is_current", "create_machine", "remove_machine"),
     *("leftovers", "power"),
 }
-"""What CONTRIBUTING.md asks of a provider."""
+"""Functions CONTRIBUTING.md requires of a provider."""
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -273,13 +273,13 @@ def test_a_script_of_a_container_or_recipe_stops_at_its_first_error(name: str) -
 
 
 def test_no_script_hides_a_failure() -> None:
-    """`|| true` stands only where what failed does not matter, or is in a log; each place is known here."""
+    """`|| true` only ignores failures that do not matter or that are logged; every use is listed here."""
     known = {
-        # Nothing to end: ssh's shared connection, the child of a run that ends.
+        # Nothing to end: the shared ssh connection, the child of an ending run.
         ("machines/providers/remove/vagrant.sh", 'ssh -F "$folder/$MACHINE_SSH_CONFIG" -O exit'),
-        # It may have exited by itself; its end is waited for.
+        # It may have exited already; its end is waited for.
         ("machines/providers/remove/vagrant.sh", 'xargs -r kill -s "$signal"'),
-        # Stopped or started already; the next command fails if it matters.
+        # Already stopped or started; the next command fails if it matters.
         ("machines/providers/remove/libvirt.sh", 'net-destroy "$own"'),
         ("machines/providers/remove/libvirt.sh", 'pool-start "$own"'),
         ("machines/providers/remove/libvirt.sh", 'destroy "$own-$1"'),
@@ -287,13 +287,13 @@ def test_no_script_hides_a_failure() -> None:
         ("machines/providers/virtualbox.sh", "sed -n 's/^VMState"),
         ("machines/box.sh", 'docker rm -f "$container"'),
         ("machines/providers/remove/ssh.sh", 'ssh -F "$folder/$MACHINE_SSH_CONFIG" -O exit'),
-        # Docker may remove it itself; what stays is removed in the next round.
+        # Docker may remove it itself; the rest is removed in the next round.
         ("hosts/release.sh", "output=$(xargs docker rm -fv"),
         ("machines/sweep.sh", 'ssh -O exit -o ControlPath="$socket"'),
-        # No line found is an answer.
+        # No match is a valid answer.
         # An incomplete transfer shows in the hash.
         ("content/deliver.sh", 'tar -c -C "$FOLDER"'),
-        # A link that is not there yet leads to no release.
+        # A missing link points to no release.
         ("content/links.sh", "readlink current"),
         ("content/links.sh", "readlink next"),
         ("swarm/wait_for_tasks.sh", "grep -vxF"),
@@ -303,7 +303,7 @@ def test_no_script_hides_a_failure() -> None:
         ("images/deliver.sh", "xargs -r -n 1 docker image rm"),
         ("swarm/manager.sh", 'output=$(docker node demote "$id" 2>&1)'),
         ("proxy/configure.sh", "before=$(readlink current"),
-        # A release that can't be read has no hash, and `make status` reports the difference.
+        # An unreadable release has no hash, and `make status` reports the difference.
         ("status/node.sh", "hash_of"),
     }
     found = [
@@ -351,7 +351,7 @@ def test_every_name_of_the_contract_is_used() -> None:
 
 
 def literal() -> re.Pattern[str]:
-    """A label, a node's folder or a file of the stack's folder, spelled out."""
+    """Return a pattern for literal labels, node folders and files of the stack folder."""
     labels = [value for name, value in shell_names().items() if name.startswith("LABEL_") and "." in value]
     files = {
         kind: [file.path for file in stack_files().values() if isinstance(file, MachineFile) == kind]
@@ -394,13 +394,13 @@ def test_a_literal_is_found(line: str) -> None:
 
 
 def test_no_template_spells_what_the_contract_names() -> None:
-    """A change of the contract reaches every script, and a search for a name finds every place."""
+    """A contract change reaches every script, and a search for a name finds every use."""
     names = [*SCRIPTS, *PARTS, *{template for template, _ in RENDERED.values()}]
     pattern = literal()
     assert [(name, line) for name in set(names) - {"contract.sh"} for line in code(name) if pattern.search(line)] == []
 
 
-# --- the tools that read the files -----------------------------------------------------------------------------------
+# --- tools that read the files ---------------------------------------------------------------------------------------
 
 
 def checked_by(tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -494,7 +494,7 @@ def test_ssh_reads_the_alias_of_the_manager(tmp_path: Path) -> None:
 
 @pytest.fixture
 def user(tmp_path: Path) -> Callable[[str], Path]:
-    """Puts a user's own ssh configuration in the place of `~/.ssh/config`."""
+    """Return a function that installs a user's ssh configuration in place of `~/.ssh/config`."""
 
     def put(text: str) -> Path:
         (tmp_path / "config").write_text(text)
@@ -504,7 +504,7 @@ def user(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def host_options(golden: str, host: str, own: Path) -> dict[str, str]:
-    """What ssh makes of an entry and of the user's own configuration."""
+    """Return ssh's effective options for an entry combined with the user's configuration."""
     path = own.parent / golden
     path.write_text(RENDERED[golden][1]().replace("~/.ssh/config", str(own)))
     return ssh_options(path, host)
@@ -614,7 +614,7 @@ def test_nginx_accepts_the_configuration(name: str, tmp_path: Path) -> None:
 
 def test_nginx_accepts_the_configuration_of_a_bare_container(tmp_path: Path) -> None:
     text = (TEMPLATES / "images/nginx/files/etc/nginx/nginx.conf").read_text()
-    # In the image they are where Debian's nginx has them; here there is no such folder.
+    # In the image they are at the paths of Debian's nginx; that folder does not exist here.
     folders = "".join(
         f"{kind}_temp_path /tmp/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
@@ -694,7 +694,7 @@ def test_the_packages_of_a_recipe_are_sorted_names(recipe: str) -> None:
 def test_the_unwanted_files_of_a_node_are_a_list_of_whole_paths() -> None:
     lines = (TEMPLATES / "images/node/unwanted").read_text().splitlines()
     assert len(lines) == len(set(lines))
-    # Each line goes behind a root folder into `rm -rf`.
+    # Each line is appended to a root folder in `rm -rf`.
     assert all(re.fullmatch(r"/usr(/[\w.*+-]+)+", line) and ".." not in line for line in lines)
 
 

@@ -1,4 +1,4 @@
-"""`make up` around the engine's own work: which nodes are dead, what happens to them, and how the swarm is asked."""
+"""`make up` around the engine's run: detection of dead nodes, their treatment, and queries to the swarm."""
 
 import contextlib
 import io
@@ -21,7 +21,7 @@ NODES = "core-01 192.168.56.11 manager\ncore-02 192.168.56.12 manager\ncore-03 1
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a stack of three nodes."""
+    """The folder of a stack with three nodes."""
     (tmp_path / "nodes").write_text(NODES)
     monkeypatch.setattr(stack, "WORK", tmp_path)
     return tmp_path
@@ -41,7 +41,7 @@ def test_machines_that_are_half_created_or_half_removed_are_not_dead_nodes(work:
 
 
 def excluded(known: stack.Resources, *names: str) -> set[str]:
-    """The names of the resources that the engine is told to exclude; each argument is a whole URN."""
+    """Return the names of the resources excluded from the engine's run; each argument is a complete URN."""
     flags, urns = up.excludes(known, names)[::2], up.excludes(known, names)[1::2]
     assert set(flags) <= {"--exclude"}
     assert all(urn.startswith("urn:pulumi:dev::swarm-site::") and "*" not in urn for urn in urns)
@@ -74,13 +74,13 @@ def test_a_step_that_only_other_nodes_have_in_the_state_is_excluded_too() -> Non
 
 @pytest.fixture
 def swarm() -> dict[str, tuple[str, str]]:
-    """By node: its status in the swarm, and what its Docker says of the swarm."""
+    """By node: its status in the swarm, and the swarm state its Docker reports."""
     return {"core-01": ("Ready", "active "), "core-02": ("Ready", "active "), "core-03": ("Down", "")}
 
 
 @pytest.fixture
 def engine(work: Path, swarm: dict[str, tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """A stack whose core-03 is dead and whose core-02 is back and drained; what up does to it, in its order."""
+    """A stack whose core-03 is dead and whose core-02 is back and drained; the actions of up, in order."""
     done: list[list[str]] = []
     nodes = ("core-01", "core-02", "core-03")
     known = state(
@@ -197,11 +197,11 @@ def flagged(flag: str, values: list[str]) -> list[str]:
     return [argument for value in values for argument in (flag, value)]
 
 
-# --- a swarm that refuses, and one that elects a leader ---
+# --- a swarm that refuses, and one electing a leader ---
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, *given: tuple[int, str]) -> list[list[str]]:
-    """Let a manager return these exit statuses and outputs, the last one forever; the commands that it got."""
+    """Let a manager return these exit statuses and outputs, repeating the last one; return the commands it received."""
     commands: list[list[str]] = []
 
     def on_node(name: str, *command: str) -> subprocess.CompletedProcess[str]:
@@ -241,7 +241,7 @@ def test_a_swarm_that_keeps_refusing_is_an_error_with_its_output(monkeypatch: py
 
 
 def elects(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    """Let managers elect a leader: they answer from the third request on. The commands that they got."""
+    """Let managers elect a leader: they answer from the third request on. Return the commands they received."""
     commands: list[tuple[str, ...]] = []
 
     def on_node(name: str, *command: str, seconds: float = 0) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""What visitors get, asked over HTTP of the rendered configurations in a real nginx."""
+"""Responses to visitors, requested over HTTP from the rendered configurations in a real nginx."""
 
 import base64
 import contextlib
@@ -66,7 +66,7 @@ def site(backend: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(params=["backend", "site"])
 def server(request: pytest.FixtureRequest) -> Server:
-    """Either: what the backend sends, the proxy passes on."""
+    """Backend or proxy: the proxy forwards the backend's responses."""
     found: Server = request.getfixturevalue(request.param)
     return found
 
@@ -313,7 +313,7 @@ def test_nobody_asks_for_the_state_by_its_inner_name(site: Server) -> None:
     assert site.get("/@state").status == 404
 
 
-# --- what applications learn of a visitor -----------------------------------------------------------------------------
+# --- visitor headers for applications ---------------------------------------------------------------------------------
 
 LIES = {
     "X_Forwarded_For": "198.51.100.7",
@@ -330,7 +330,7 @@ LIES = {
 
 
 def learned(server: Server, host: str = "docs.example:99", **headers: str) -> dict[str, Any]:
-    """The headers about a visitor that an application gets."""
+    """Return the headers about a visitor that an application receives."""
     found = json.loads(server.get("/", Host=host, **headers).body)
     return {key: value for key, value in found.items() if "forwarded" in key or key in ("x-real-ip", "host")}
 
@@ -447,7 +447,7 @@ READERS = 100
 
 @contextlib.contextmanager
 def slow_readers(server: Server, path: str, count: int = READERS, headers: str = "") -> Iterator[list[socket.socket]]:
-    """Visitors who ask for a file, read the first bytes and stop."""
+    """Open connections that request a file, read the first bytes and stop."""
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(small_window(server.port)) for _ in range(count)]
         for connection in connections:
@@ -490,7 +490,7 @@ def test_slow_uploads_fill_neither_memory_nor_files(site: Server, backend: Serve
 
 def test_beyond_a_number_of_compressions_files_go_as_they_are(tmp_path: Path) -> None:
     content = write(tmp_path / "content", {"index.html": TEXT})
-    # Random, or all of it would fit into the kernel's buffers.
+    # Random, or it would all fit into the kernel's buffers.
     (content / "large.txt").write_text(base64.b64encode(os.urandom(12 * 1024 * 1024)).decode())
     with application(content, tmp_path, memory=16) as server:
         most, before = capacity(16, 1).compressions, server.memory()

@@ -1,4 +1,4 @@
-"""GitHub's workflows: what they may do, and their own steps, run with a stand-in for `gh`."""
+"""GitHub workflows: their permissions, and their own steps, run with a stub of `gh`."""
 
 import os
 import re
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 OWN_BRANCH = "github.event.pull_request.head.repo.full_name == github.repository"
 
-# Records how it was called; KNOWN holds the ids of our comments that exist already.
+# Records its calls; KNOWN holds the ids of our existing comments.
 GH = """#!/bin/sh
 printf '%s\\n' "$*" >>"$CALLS"
 case "$*" in
@@ -78,7 +78,7 @@ def test_the_check_is_the_command_that_a_contributor_runs() -> None:
 
 
 def run(text: str, folder: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
-    """Runs a step as GitHub does with `shell: bash`."""
+    """Run a step as GitHub does with `shell: bash`."""
     programs = folder / "programs"
     return subprocess.run(
         ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", text],

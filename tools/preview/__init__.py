@@ -1,1 +1,1 @@
-"""What a change does to a stack, in Markdown for a pull request: `make pr-preview`."""
+"""The effect of a change on a stack, in Markdown for a pull request: `make pr-preview`."""

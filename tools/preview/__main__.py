@@ -1,8 +1,8 @@
-"""What a change does to a stack, in Markdown for a pull request: `make pr-preview BASE=origin/main`.
+"""The effect of a change on a stack, in Markdown for a pull request: `make pr-preview BASE=origin/main`.
 
-The real engine previews base and change, each as a new stack with a temporary state, and the two plans are compared.
-Nothing that runs is asked, so it needs no host, no Docker and no secret, and the result is the same everywhere. The
-program of the change runs on this machine, as in every preview.
+The real engine previews base and change, each as a new stack with a temporary state; the two plans are then compared.
+No running system is queried, so this needs no host, no Docker and no secret, and the result is the same everywhere.
+The change's program runs on this machine, as in every preview.
 
 Exit status 0, or 1 if the preview of the change fails; the Markdown then holds the error.
 """
@@ -30,14 +30,14 @@ DEFAULT_BASE = "origin/main"
 PREVIEW_SECONDS = 600
 VENV = ".venv"
 USER_VARIABLES = re.compile(r"(PULUMI_(?!SKIP_UPDATE_CHECK$|DISABLE_AUTOMATIC_PLUGIN_ACQUISITION$)|DOCKER_|GIT_)")
-"""The user's variables that would change a preview, or that the previewed program must not see."""
+"""User variables that would change a preview, or must be hidden from the previewed program."""
 GIT_PLACES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE")
-"""Variables by which git works on another repository than this clone; a hook has them."""
+"""Variables that point git at another repository than this clone; set in hooks."""
 SEALED = re.compile(r"^(encryptionsalt|secretsprovider|encryptedkey):.*\n", re.MULTILINE)
 
 
 class PreviewError(Exception):
-    """A preview failed; its text is the output of the engine and the program."""
+    """A preview failed; the text is the output of the engine and the program."""
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,20 @@ class Side:
     """A tree to preview.
 
     Attributes:
-        commit: its commit.
-        edited: whether it is the working tree, with its uncommitted changes.
+        commit: commit id.
+        edited: whether this is the working tree with its uncommitted changes.
     """
 
     commit: str
     edited: bool = False
 
     def __str__(self) -> str:
-        """How the report names it."""
+        """Return its name in the report."""
         return f"`{self.commit[:12]}`{' with uncommitted changes' if self.edited else ''}"
 
 
 def pr_preview() -> int:
-    """Compare the working tree, or HEAD=commit, with BASE; 1 if the preview of the change fails."""
+    """Compare the working tree, or HEAD=commit, with BASE; return 1 if the preview of the change fails."""
     head = Side(commit_of(os.environ.get("HEAD") or "HEAD"), not os.environ.get("HEAD") and is_edited())
     base = Side(common(os.environ.get("BASE") or DEFAULT_BASE, head.commit))
     say(f"==> previewing {base} and {head} side by side")
@@ -89,10 +89,10 @@ def pr_preview() -> int:
 
 
 def git(*arguments: str, **environment: str) -> str:
-    """The output of git in this clone, with some variables of its own.
+    """Return the output of git in this clone, with extra variables.
 
     Raises:
-        ToolError: git failed; with its error.
+        ToolError: git failed; holds git's error.
     """
     env = {name: value for name, value in os.environ.items() if name not in GIT_PLACES} | environment
     done = subprocess.run(["git", *arguments], cwd=PROJECT, env=env, capture_output=True, text=True, check=False)
@@ -102,7 +102,7 @@ def git(*arguments: str, **environment: str) -> str:
 
 
 def commit_of(name: str) -> str:
-    """The commit that a name stands for."""
+    """Return the commit a name refers to."""
     try:
         return git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     except ToolError:
@@ -110,7 +110,7 @@ def commit_of(name: str) -> str:
 
 
 def common(base: str, head: str) -> str:
-    """The last commit that the change shares with its base: later commits of the base are not part of it."""
+    """Return the merge base: later commits of the base are not part of the change."""
     commit = commit_of(base)
     try:
         return git("merge-base", commit, head)
@@ -121,12 +121,12 @@ def common(base: str, head: str) -> str:
 
 
 def is_edited() -> bool:
-    """Whether the working tree has uncommitted changes."""
+    """Return whether the working tree has uncommitted changes."""
     return bool(git("status", "--porcelain"))
 
 
 def write_tree(side: Side, folder: Path) -> Path:
-    """Write the files of a side below `folder`, as a checkout would, without touching this clone's index or objects."""
+    """Check out a side's files below `folder`, without touching this clone's index or objects."""
     objects = folder / "objects"
     objects.mkdir()
     environment = {
@@ -145,7 +145,7 @@ def write_tree(side: Side, folder: Path) -> Path:
 
 
 def planned(side: Side) -> Resources | None:
-    """The resources of a side as a new stack; None if the side has no such stack.
+    """Return a side's resources as a new stack; None if the side has no such stack.
 
     Raises:
         PreviewError: the engine or the program failed.
@@ -157,7 +157,7 @@ def planned(side: Side) -> Resources | None:
 
 
 def seal(tree: Path) -> bool:
-    """Make the stack use a new key, so that no passphrase is needed; False if there is no such stack.
+    """Give the stack a new key, so that no passphrase is needed; return False if there is no such stack.
 
     A stack with encrypted values keeps its key.
     """
@@ -171,10 +171,10 @@ def seal(tree: Path) -> bool:
 
 
 def preview(tree: Path, folder: Path) -> Mapping[str, object]:
-    """The output of `pulumi preview --json` for a new stack in a tree, with a state and a home in `folder`.
+    """Return the output of `pulumi preview --json` for a new stack in a tree, with state and home in `folder`.
 
     Raises:
-        PreviewError: it failed.
+        PreviewError: the preview failed.
     """
     plugins = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi") / "plugins"
     plugins.mkdir(parents=True, exist_ok=True)
@@ -188,10 +188,10 @@ def preview(tree: Path, folder: Path) -> Mapping[str, object]:
 
 
 def pulumi(tree: Path, folder: Path, *arguments: str, text: str = "") -> str:
-    """The output of pulumi in a tree, with the state and the home that `preview` created in `folder`.
+    """Return the output of pulumi in a tree, with the state and home created by `preview` in `folder`.
 
     Raises:
-        PreviewError: it failed.
+        PreviewError: pulumi failed.
     """
     environment = {key: value for key, value in os.environ.items() if not USER_VARIABLES.match(key)} | {
         "PULUMI_HOME": str(folder / "home"),
@@ -218,7 +218,7 @@ def pulumi(tree: Path, folder: Path, *arguments: str, text: str = "") -> str:
 
 
 def failure(output: str, errors: str) -> str:
-    """Why a preview failed: the errors it lists, or its whole output if it lists none."""
+    """Return why a preview failed: its listed errors, or the whole output if it lists none."""
     try:
         listed = [entry["message"] for entry in json.loads(output)["diagnostics"] if entry["severity"] == "error"]
     except (ValueError, KeyError, TypeError):
@@ -228,7 +228,7 @@ def failure(output: str, errors: str) -> str:
 
 
 def without_paths(text: str, tree: Path) -> str:
-    """A text without this machine's paths: of the tree, the environment and Python."""
+    """Return a text without this machine's paths: those of the tree, the environment and Python."""
     replacements = [
         (f"{tree}/", ""),
         (str(tree), "."),
@@ -242,7 +242,7 @@ def without_paths(text: str, tree: Path) -> str:
 
 
 def say(text: str) -> None:
-    """Progress goes to stderr: stdout belongs to the Markdown."""
+    """Print progress to stderr; stdout is for the Markdown."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What changes mean for a stack and its visitors. Pure."""
+"""The effects of changes on a stack and its visitors. Pure."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,16 +14,16 @@ SCRIPTS = ("environment.SCRIPT_HASH", "environment.DELETE_SCRIPT")
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """The site as a preview's resources describe it.
+    """The site as described by a preview's resources.
 
     Attributes:
-        addresses: of the nodes, by name.
-        managers: names of nodes, in order.
-        proxies: the same.
-        port: of the proxies.
-        replicas: of each application, by the service's name.
-        network: of the machines; empty for existing hosts.
-        provider: of the machines.
+        addresses: node addresses by name.
+        managers: names of manager nodes, in order.
+        proxies: names of proxy nodes, in order.
+        port: port of the proxies.
+        replicas: replicas of each application, by service name.
+        network: network of the machines; empty for existing hosts.
+        provider: provider of the machines.
     """
 
     addresses: Mapping[str, str]
@@ -36,7 +36,7 @@ class Site:
 
     @classmethod
     def of(cls, resources: Resources) -> "Site":
-        """Read the inputs; whatever the program does not have stays empty."""
+        """Read the inputs; parts missing from the program stay empty."""
         members = _by_node(resources, Step.MEMBERSHIP)
         proxies = _by_node(resources, Step.PROXY_CONFIGURATION)
         ports = [re.search(r":(\d+)/", inputs.get("environment.STATE_URL", "")) for inputs in proxies.values()]
@@ -52,17 +52,17 @@ class Site:
         )
 
     def url(self, node: str) -> str:
-        """The URL of a node's proxy."""
+        """Return the URL of a node's proxy."""
         return f"http://{self.addresses.get(node, node)}{'' if self.port == '80' else f':{self.port}'}/"
 
 
 def _by_node(resources: Resources, step: Step) -> Mapping[str, Mapping[str, str]]:
-    """The inputs of each node's Command that does a step."""
+    """Return the inputs of each node's Command for a step."""
     return {resource.node: resource.inputs for resource in resources.values() if resource.step == step}
 
 
 def _replicas(resources: Resources) -> Iterator[tuple[str, int]]:
-    """Name and number of tasks of each replicated service."""
+    """Yield name and task count of each replicated service."""
     for resource in resources.values():
         count = resource.inputs.get("mode.replicated.replicas", "")
         if resource.type == SERVICE and count.isdigit():
@@ -71,13 +71,13 @@ def _replicas(resources: Resources) -> Iterator[tuple[str, int]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Effects:
-    """What a change means.
+    """The effects of a change.
 
     Attributes:
-        headline: what happens, in a few words each.
-        blocked: why it can't be done to a running stack.
+        headline: what happens, each in a few words.
+        blocked: why a running stack can't be changed this way.
         visible: what visitors notice.
-        notes: how it is done.
+        notes: how the change is applied.
     """
 
     headline: list[str] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Effects:
 
 
 def effects(old: Resources, new: Resources, changes: Sequence[Change]) -> Effects:
-    """What the changes mean for the stack and its visitors."""
+    """Return the effects of the changes on the stack and its visitors."""
     result = Effects()
     before, after = Site.of(old), Site.of(new)
     if old:
@@ -150,7 +150,7 @@ def _machines(result: Effects, before: Site, after: Site, changes: Sequence[Chan
 
 
 def _roles(result: Effects, before: Site, after: Site) -> None:
-    """Managers and proxies that appear on, or disappear from, machines that stay."""
+    """Add managers and proxies that appear on, or disappear from, machines that stay."""
     stay = before.addresses.keys() & after.addresses.keys()
     for what, was, becomes in (("manager", before.managers, after.managers), ("proxy", before.proxies, after.proxies)):
         new, gone = stay & set(becomes) - set(was), stay & set(was) - set(becomes)
@@ -174,7 +174,7 @@ def _services(result: Effects, before: Site, after: Site, changes: Sequence[Chan
 
 
 def _update(result: Effects, name: str, change: Change, replicas: tuple[int | None, int | None]) -> None:
-    """A service updated in place; `replicas` before and after, None where each proxy's node runs one task."""
+    """Add a service updated in place; `replicas` before and after, None with one task per proxy node."""
     paths = [i.path for i in change.inputs]
     before, after = replicas
     if any(path.startswith(("taskSpec", "endpointSpec")) for path in paths):
@@ -211,10 +211,10 @@ def _nodes(changes: Sequence[Change], kind: str) -> Sequence[str]:
 
 
 def counted(number: int, word: str, what: str) -> str:
-    """A number of things, and what happens to them."""
+    """Return a count of things and what happens to them."""
     return f"{number} {word}{'' if number == 1 else 's'} {what}"
 
 
 def verb(items: Sequence[str], one: str, many: str) -> str:
-    """The form of a verb that agrees with its subject."""
+    """Return the verb form that agrees with its subject."""
     return one if len(items) == 1 else many

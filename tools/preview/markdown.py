@@ -1,4 +1,4 @@
-"""Markdown for foreign text: it can mention nobody, link nowhere and end nothing. Pure."""
+"""Markdown for untrusted text: it can't mention anyone, link anywhere or close a block. Pure."""
 
 import re
 import unicodedata
@@ -11,7 +11,7 @@ CUT_LINE = "… cut off here"
 
 
 def ranges(names: Iterable[str]) -> Sequence[Sequence[str]]:
-    """Sorted names in runs; of three or more that are numbered consecutively, only the first and the last."""
+    """Return sorted names in runs; three or more consecutive numbers become the first and the last."""
     runs: list[list[str]] = []
     for name in sorted(set(names), key=natural):
         if runs and _follows(runs[-1][-1], name):
@@ -27,28 +27,28 @@ def _follows(before: str, after: str) -> bool:
 
 
 def listed(names: Iterable[str], most: int = SHOWN_NAMES) -> str:
-    """Names as code spans, at most `most` of them."""
+    """Return names as code spans, at most `most` of them."""
     runs = [" to ".join(map(code, run)) for run in ranges(names)]
     more = [f"{len(runs) - most} more"] if len(runs) > most else []
     return ", ".join([*runs[:most], *more])
 
 
 def code(text: str) -> str:
-    """An untrusted name as a code span."""
+    """Return an untrusted name as a code span."""
     return f"`{re.sub(r'[^0-9A-Za-z._/: -]', '_', text)[:80]}`"
 
 
 def fence(text: str, language: str = "text") -> str:
-    """Untrusted text in a code fence that it can't close."""
+    """Return untrusted text in a code fence it can't close."""
     text = printable(text).rstrip("\n")
     marks = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
     return f"{marks}{language}\n{text}\n{marks}\n"
 
 
 def printable(text: str) -> str:
-    """A text with control and formatting characters, which hide or reorder others, as their code points.
+    """Return a text with control and formatting characters, which hide or reorder others, as code points.
 
-    A long run of backticks is replaced, too: it would need an even longer fence.
+    Long runs of backticks are replaced too: they would need an even longer fence.
     """
 
     def shown(found: re.Match[str]) -> str:
@@ -60,7 +60,7 @@ def printable(text: str) -> str:
 
 
 def cut(text: str, size: int) -> str:
-    """The lines that fit into `size` bytes, then CUT_LINE if some do not."""
+    """Return the lines that fit into `size` bytes, and CUT_LINE if some do not."""
     text = printable(text)
     if len(text.encode()) <= size:
         return text
@@ -69,5 +69,5 @@ def cut(text: str, size: int) -> str:
 
 
 def folded(summary: str, text: str) -> str:
-    """A text that unfolds on a click."""
+    """Return a collapsed text that expands on click."""
     return f"<details>\n<summary>{summary}</summary>\n\n{text}\n</details>\n"

@@ -1,7 +1,7 @@
-"""What a change does to a stack, in Markdown for a pull request.
+"""The effect of a change on a stack, in Markdown for a pull request.
 
-Pure. Everything that comes from the previewed tree (names, values, files, errors) is untrusted: it goes into code
-fences and code spans, where it can't mention anybody, link anywhere or close a block.
+Pure. Everything from the previewed tree (names, values, files, errors) is untrusted: it goes into code fences and code
+spans, where it can't mention anyone, link anywhere or close a block.
 """
 
 import re
@@ -22,26 +22,26 @@ from tools.preview.effects import Effects, effects, verb
 from tools.preview.markdown import CUT_LINE, cut, fence, folded, listed, printable, ranges
 
 LIMIT = 65_000
-"""Bytes of a report. GitHub accepts comments of up to 65,536 characters; the rest is for the poster's own text."""
+"""Size limit of a report in bytes. GitHub accepts 65,536 characters; the rest is for the poster's own text."""
 RESERVE = 800
-"""Bytes for the headings of a report's parts and the line that names what was cut."""
+"""Bytes for the report's headings and the line that names what was cut."""
 MIN_DIFFERENCE = 1500
-"""Bytes that a difference gets, however many there are."""
+"""Minimum bytes per difference, however many there are."""
 SHOWN_VALUE = 160
-"""Characters of a value."""
+"""Maximum characters shown of a value."""
 KINDS: Sequence[Kind] = ("added", "replaced", "updated", "removed")
 HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def report(old: Resources | None, new: Resources, about: str, *, base_error: str = "", limit: int = LIMIT) -> str:
-    """The whole comment.
+    """Return the whole comment.
 
     Args:
-        old: the resources of the base; None if there is nothing to compare with.
-        new: the resources of the change.
-        about: what was compared, as the last line.
-        base_error: the output of the base's preview, if that failed.
-        limit: how many bytes of UTF-8 it may have.
+        old: resources of the base; None if there is nothing to compare with.
+        new: resources of the change.
+        about: last line: what was compared.
+        base_error: output of the base's preview, if it failed.
+        limit: size limit in bytes of UTF-8.
     """
     changes = compare(old or {}, new)
     meaning = effects(old or {}, new, changes)
@@ -60,7 +60,7 @@ def report(old: Resources | None, new: Resources, about: str, *, base_error: str
 
 
 def verdict(meaning: Effects) -> str:
-    """The line a person can decide on."""
+    """Return the line a person can decide on."""
     if not meaning.headline:
         return "**Nothing changes.** A stack like the base stays as it is."
     what = "; ".join(meaning.headline)
@@ -73,13 +73,13 @@ def verdict(meaning: Effects) -> str:
 
 
 def refusal(error: str, about: str, *, base_error: str = "", limit: int = LIMIT) -> str:
-    """The comment on a change whose preview fails.
+    """Return the comment on a change whose preview fails.
 
     Args:
-        error: the output of the engine and the program.
-        about: what was compared, as the last line.
-        base_error: the same of the base, if its preview fails too.
-        limit: how many bytes of UTF-8 it may have.
+        error: output of the engine and the program.
+        about: last line: what was compared.
+        base_error: output of the base's preview, if it fails too.
+        limit: size limit in bytes of UTF-8.
     """
     parts = [
         f"**Refused.** The preview of this change fails, and so would `make up`:\n\n{fence(cut(error, limit // 2))}"
@@ -90,7 +90,7 @@ def refusal(error: str, about: str, *, base_error: str = "", limit: int = LIMIT)
 
 
 def entries(changes: Sequence[Change], diffs: Sequence[FileDiff]) -> Iterator[str]:
-    """What happens to each resource; resources with the same change share an entry."""
+    """Yield what happens to each resource; resources with the same change share an entry."""
     groups: dict[tuple[str, ...], list[tuple[Change, Sequence[str]]]] = {}
     for change in changes:
         lines = [_line(change, changed, diffs) for changed in change.inputs]
@@ -129,7 +129,7 @@ def _counts(old: Resources, new: Resources, changes: Sequence[Change]) -> str:
 
 
 def _bounded(front: str, listing: Sequence[str], diffs: Sequence[FileDiff], about: str, limit: int) -> str:
-    """The report within its limit: at most half of the room for the resources, a fair share for each difference."""
+    """Return the report within its limit: at most half the room for resources, a fair share per difference."""
     left = limit - len(f"{front}{about}".encode()) - RESERVE
     parts, short = [front], []
     if listing:
@@ -160,7 +160,7 @@ def _bounded(front: str, listing: Sequence[str], diffs: Sequence[FileDiff], abou
 
 
 def _share(sizes: Sequence[int], room: int) -> int:
-    """The size to cut the larger ones to, so that all of them fit."""
+    """Return the size to cut larger items to, so that all of them fit."""
     for i, size in enumerate(sorted(sizes)):
         fair = room // (len(sizes) - i)
         if size > fair:

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Vagrant's docker provider: a machine is a container of this machine's Docker.
-# Inputs: WORK, STACK; for the network NETWORK (CIDR), for the room that all machines need MEMORY_WANTED (MB).
+# Vagrant's docker provider: a machine is a container in the local Docker.
+# Inputs: WORK, STACK; for the network NETWORK (CIDR); for the room check MEMORY_WANTED (MB for all machines).
 . templates/machines/providers/vagrant.sh
 . templates/machines/providers/remove/docker.sh
 
@@ -10,7 +10,7 @@ check_host() {
   require_inotify
 }
 
-# require_inotify: a node needs five inotify instances, all of them root's, and kernels mostly allow 128.
+# require_inotify: a node needs five inotify instances, all owned by root, and most kernels allow 128.
 require_inotify() {
   local limit needed=8 name folder is_new=""
   while read -r name _; do
@@ -32,7 +32,7 @@ check_room() {
   require_disk "$(docker info -f '{{.DockerRootDir}}')" 2048
 }
 
-# create_network: not one of Vagrant's, which removes any of its own that it finds unused.
+# create_network: not a Vagrant network: Vagrant removes its own networks when it finds them unused.
 create_network() {
   local own=swarm-site-$STACK present output
   if present=$(docker network inspect -f '{{(index .IPAM.Config 0).Subnet}}' "$own" 2>/dev/null); then
@@ -44,7 +44,7 @@ create_network() {
     fail "can't create the network $NETWORK: $output; give this stack another one: pulumi config set network 192.168.57.0/24"
 }
 
-# lost_a_race: before it creates a container, Vagrant inspects all of this machine, and fails if one, anybody's, disappears.
+# lost_a_race: before creating a container, Vagrant inspects all on this machine, and fails if any one disappears.
 lost_a_race() {
   tail -n 10 "$MACHINES/$NODE/$MACHINE_LOG" | grep -q 'No such object' &&
     ! docker container inspect "swarm-site-$STACK-$NODE" >/dev/null 2>&1

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# Vagrant's libvirt provider: a machine is a virtual machine of this machine's libvirtd. A stack has its own network, storage
-# pool and box.
-# Inputs: WORK, STACK; for the network NETWORK (CIDR), GATEWAY (this machine's address in it), DHCP_FIRST and DHCP_LAST (its
-# range), NODES; for the room that all machines need MEMORY_WANTED (MB).
+# Vagrant's libvirt provider: a machine is a virtual machine in the local libvirtd. Each stack has its own network,
+# storage pool and box.
+# Inputs: WORK, STACK; for the network NETWORK (CIDR), GATEWAY (this machine's address in it), DHCP_FIRST and DHCP_LAST
+# (its range), NODES; for the room check MEMORY_WANTED (MB for all machines).
 . templates/machines/providers/vagrant.sh
 . templates/machines/providers/remove/libvirt.sh
 
@@ -17,14 +17,14 @@ check_room() {
   require_disk /var/lib/libvirt 6144
 }
 
-# mac ADDRESS: the hardware address of the machine with that IPv4 address, as libvirt.rb has it.
+# mac ADDRESS: prints the MAC address of the machine with that IPv4 address, as in libvirt.rb.
 mac() {
   local a b c d
   IFS=. read -r a b c d <<<"$1"
   printf '52:54:%02x:%02x:%02x:%02x' "$a" "$b" "$c" "$d"
 }
 
-# network_xml: dnsmasq leases no more addresses, reserved ones included, than its range has.
+# network_xml: the range limits the number of dnsmasq's leases, reserved addresses included.
 network_xml() {
   cat <<END
 <network>
@@ -37,7 +37,7 @@ network_xml() {
 END
 }
 
-# create_network: it knows the addresses of the NODES before they ask for one.
+# create_network: reserves the addresses of NODES before they request one.
 create_network() {
   local own=swarm-site-$STACK present address output
   if present=$(virt net-dumpxml "$own" 2>/dev/null); then
@@ -70,7 +70,7 @@ create_pool() {
   if ! virt pool-list --name | grep -x " *$own *" >/dev/null; then virt pool-start "$own" >/dev/null; fi
 }
 
-# upload VOLUME FILE FORMAT: puts a file into the stack's pool, in place of what an interrupted run left there.
+# upload VOLUME FILE FORMAT: uploads a file to the stack's pool, replacing leftovers of an interrupted run.
 upload() {
   local own=swarm-site-$STACK size output
   size=$(qemu-img info --output=json "$2" | sed -n 's/^    "virtual-size": \([0-9]*\),$/\1/p')
@@ -79,14 +79,14 @@ upload() {
     fail "can't put $2 into the storage pool $own: $output"
 }
 
-# boots KERNEL: starts it with hardware virtualization; without a disk it ends in a panic.
+# boots KERNEL: boots it with hardware virtualization; without a disk it ends in a panic.
 boots() {
   timeout 8 qemu-system-x86_64 -enable-kvm -cpu host -m 256 -nodefaults -display none -no-reboot \
     -serial stdio -kernel "$1" -append 'console=ttyS0 panic=-1' </dev/null 2>&1 | grep 'Unable to mount root fs' >/dev/null
 }
 
-# add_box FILE: adds it to Vagrant, and to the pool before the first machine needs it: machines that start side by side would
-# each try to upload it, and fail. Then a kernel, its own if it has one, shows how machines can run here.
+# add_box FILE: adds it to Vagrant, and to the pool before the first machine needs it: machines starting in parallel
+# would each try to upload it, and fail. Then tests with a kernel, the box's own if any, how machines can run here.
 add_box() {
   local folder pool=/var/lib/libvirt/images/swarm-site-$STACK mark kernel
   vagrant_box "$1"

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Existing hosts, reached by the user's own ssh: one is adopted, and given back as it was found.
-# Inputs: WORK, STACK, SSH_CONFIG (text); for an adoption also NODE, HOST (address user port jump) and PORTS (of the services).
-# What runs on a host are whole scripts, templates/hosts/.
+# Existing hosts, reached with the user's own ssh: adopted, and later restored to their previous state.
+# Inputs: WORK, STACK, SSH_CONFIG (text); for an adoption also NODE, HOST (address user port jump) and PORTS (of the
+# services). Hosts run only complete scripts, from templates/hosts/.
 . templates/machines/providers/remove/ssh.sh
 
 check_host() {
@@ -13,10 +13,10 @@ check_host() {
 check_room() { return 0; }
 create_network() { return 0; }
 
-# An interrupted adoption continues.
+# An interrupted adoption is resumed.
 is_current() { return 0; }
 
-# advice ERROR: what to do about an error of ssh, which may be a jump host's.
+# advice ERROR: prints the remedy for an ssh error, possibly a jump host's.
 advice() {
   local address user port jump login key="(host key is known for|Host key for) ([^ ]+) "
   read -r address user port jump <<<"$HOST"
@@ -34,7 +34,7 @@ advice() {
   fi
 }
 
-# whole FILE: a script with the files that it sources in their place, so that it needs nothing else.
+# whole FILE: prints a script with its sourced files inlined, so that it is self-contained.
 whole() {
   local line
   while IFS= read -r line; do
@@ -50,7 +50,7 @@ create_machine() {
   read -ra services <<<"$PORTS"
   on_node "$NODE" true </dev/null >/dev/null 2>&1 ||
     fail "can't be adopted: its user needs passwordless sudo; run there as root: echo '$user ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/swarm-site"
-  # From now on the host may have something to give back, unless it refuses.
+  # From here on the host may have something to release, unless it refuses.
   touch "$mark"
   output=$(LIMIT=800 on_node "$NODE" bash -c "$(whole templates/hosts/adopt.sh)" adopt \
     "$NODE" "$(owner "$NODE")" "stack $STACK of $(id -un)@$(uname -n)" "$user" "$(whole templates/hosts/release.sh)" \
@@ -61,7 +61,7 @@ create_machine() {
   say "$(tail -n 1 "$log")"
 }
 
-# Hosts are not switched on or off from here.
+# Hosts are not powered on or off from here.
 power() {
   if [[ $2 == state ]]; then echo unknown; fi
 }

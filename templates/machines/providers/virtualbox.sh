@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# Vagrant's virtualbox provider: a machine is a virtual machine of this user's VirtualBox. A stack has its own host-only network
-# and box.
-# Inputs: WORK, STACK; for the network NETWORK (CIDR), GATEWAY (this machine's address in it) and NETMASK; for the room that all
-# machines need MEMORY_WANTED (MB).
+# Vagrant's virtualbox provider: a machine is a virtual machine in this user's VirtualBox. Each stack has its own
+# host-only network and box.
+# Inputs: WORK, STACK; for the network NETWORK (CIDR), GATEWAY (this machine's address in it) and NETMASK; for the room
+# check MEMORY_WANTED (MB for all machines).
 . templates/machines/providers/vagrant.sh
 . templates/machines/providers/remove/virtualbox.sh
 
@@ -11,7 +11,7 @@ check_host() {
   command -v VBoxManage >/dev/null || fail "VirtualBox is not installed, and set-up does not install it; see https://www.virtualbox.org/wiki/Linux_Downloads"
   need vagrant curl ssh ssh-keygen ip flock
   output=$(VBoxManage list hostinfo 2>&1) || fail "VirtualBox does not work on this machine: $output"
-  # Without its kernel module it answers, but can't create anything.
+  # Without its kernel module, VirtualBox answers but can't create anything.
   [[ $output != *WARNING* ]] || fail "VirtualBox does not work on this machine: $output"
 }
 
@@ -22,7 +22,7 @@ check_room() {
   require_disk "${folder:-$HOME}" 10240
 }
 
-# hostonly ADDRESS: the host-only interface of this machine that has this address.
+# hostonly ADDRESS: prints this machine's host-only interface with this address.
 hostonly() { VBoxManage list hostonlyifs | awk -v address="$1" '$1 == "Name:" { name = $2 } $1 == "IPAddress:" && $2 == address { print name }'; }
 
 create_network() {
@@ -43,7 +43,7 @@ create_network() {
 
 add_box() { vagrant_box "$1"; }
 
-# create_machine: one of this user's after another, since VirtualBox can't import a box twice at the same time.
+# create_machine: one at a time per user, since VirtualBox can't import a box twice concurrently.
 create_machine() {
   local log=$MACHINES/$NODE/$MACHINE_LOG lock=${XDG_CACHE_HOME:-$HOME/.cache}/swarm-site/boxes/virtualbox.lock
   exec 8>"$lock"

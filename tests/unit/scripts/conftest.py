@@ -1,4 +1,4 @@
-"""Fixtures of the tests of shell scripts."""
+"""Fixtures of the shell script tests."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.unit.shell import DAEMON_ANSWERS, DOCKER_ROOT, NEW_NETWORK, NO_NETWOR
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """A machine with a stack's folder and no nodes."""
+    """A machine with a stack folder and no nodes."""
     world = World(tmp_path)
     world.prepare()
     return world
@@ -18,7 +18,7 @@ def world(tmp_path: Path) -> World:
 
 @pytest.fixture
 def bare(world: World) -> World:
-    """A machine before the first run: no stack's folder, no network of the stack, room enough."""
+    """A machine before the first run: no stack folder, no network of the stack, enough disk space."""
     shutil.rmtree(world.work)
     world.free_disk(2048)
     world.plan(DOCKER_ROOT, DAEMON_ANSWERS, NO_NETWORK, NEW_NETWORK)
@@ -28,7 +28,7 @@ def bare(world: World) -> World:
 
 @pytest.fixture
 def trio(world: World) -> World:
-    """Three managers of a cluster that is complete."""
+    """Three managers of a complete cluster."""
     world.nodes("core-01", "core-02", "core-03")
     (world.work / "swarm").touch()
     (world.work / "complete").touch()
@@ -37,7 +37,7 @@ def trio(world: World) -> World:
 
 @pytest.fixture
 def rooted(world: World) -> Rooted:
-    """Three nodes, each with a root folder of its own."""
+    """Three nodes, each with its own root folder."""
     (world.stubs / "roots").mkdir()
     for name in ("rm", "mkdir", "mv", "ln"):
         (world.stubs / "node" / name).unlink()

@@ -9,7 +9,7 @@ from tests.unit.shell import Finished, Rooted, refused, succeeded
 
 
 def write_site(rooted: Rooted, text: str) -> str:
-    """Other content on this machine; returns its release."""
+    """Change the content on this machine; return its release."""
     folder = rooted.world.folder / "site"
     (folder / "sub folder").mkdir(parents=True, exist_ok=True)
     (folder / "index.html").write_text(text)
@@ -40,7 +40,7 @@ def switch(rooted: Rooted, digest: str, keep: int = 3) -> Finished:
 
 
 def served(rooted: Rooted) -> dict[str, str]:
-    """Where each link leads."""
+    """Return the target of each link."""
     folder = content(rooted)
     links = [
         path for path in folder.rglob("*") if path.is_symlink() and "releases" not in path.relative_to(folder).parts
@@ -53,7 +53,7 @@ def content(rooted: Rooted) -> Path:
 
 
 def page(rooted: Rooted) -> tuple[int, int]:
-    """What distinguishes a page that was sent from one that was there."""
+    """Return the properties that distinguish a newly sent page from an existing one."""
     found = (content(rooted) / "current/index.html").stat()
     return found.st_ino, found.st_ctime_ns
 
@@ -132,7 +132,7 @@ def test_a_node_that_serves_a_release_goes_on_with_it_until_it_is_told_to_switch
 def test_earlier_releases_are_found_with_the_last_one_first(rooted: Rooted) -> None:
     one, two, three = (release(rooted, text, keep=2) for text in ("one", "two", "three"))
     assert served(rooted) == {"current": three, "next": three, "previous/1": two, "previous/2": one}
-    # Going back moves only what was served before it: a visitor of `one` finds its files all along.
+    # Rolling back moves only the previously served release: a visitor of `one` finds its files throughout.
     assert release(rooted, "one", keep=2) == one
     assert served(rooted) == {"current": one, "next": one, "previous/1": three, "previous/2": two, "previous/3": one}
     four = release(rooted, "four", keep=2)

@@ -1,4 +1,4 @@
-"""What every delete has to bear: it has only its own text, and the machine may be dead, half created or gone."""
+"""Conditions every delete must handle: it has only its own text, and the machine may be dead, half created or gone."""
 
 import re
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ DELETES: Mapping[str, tuple[str, Mapping[str, str]]] = {
         dict.fromkeys(("dead", "half created"), "core-01: removed leftover machine\n"),
     ),
 }
-"""Each delete: the node it is given, and what it prints in each state."""
+"""Each delete: the node it runs for, and its output in each state."""
 
 
 @pytest.mark.parametrize("state", STATES)

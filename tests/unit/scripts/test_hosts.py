@@ -1,4 +1,4 @@
-"""templates/hosts/, and templates/machines/ with provider ssh: hosts are adopted, and given back as they were found."""
+"""templates/hosts/, and templates/machines/ with provider ssh: hosts are adopted, and released as they were found."""
 
 import fcntl
 import json
@@ -35,8 +35,8 @@ INPUTS = {
 }
 SETTINGS = "images/node/files/etc/docker/daemon.json"
 OWNED = "/srv/", "/etc/", "/var/lib/", "/proc/", "/sys/"
-"""Folders of a host and of this machine: a test's host has its own in place of each."""
-# A test's host has the programs of `node/`, and no other.
+"""Folders of a host and of this machine; a test's host has its own copy of each."""
+# A test's host has only the programs of `node/`.
 ONLY_ITS_OWN = """
 command() {
   if [[ -n ${ON_NODE-} && $1 == -v ]]; then [[ -x $STUBS/node/$2 ]]; else builtin command "$@"; fi
@@ -76,7 +76,7 @@ PROGRAMS = [
 
 @dataclass(frozen=True)
 class Host:
-    """A host that exists: its files in a folder, its programs stubs."""
+    """An existing host: its files in a folder, its programs stubs."""
 
     world: World
 
@@ -95,7 +95,7 @@ class Host:
             (self.world.stubs / "node" / name).unlink()
 
     def moved(self, text: str) -> str:
-        """A script in which the host's folders are those of the test."""
+        """Return a script with the host's folders replaced by those of the test."""
         return re.sub(rf"(?<![\w.~])({'|'.join(OWNED)})", rf"{self.files}\1", text)
 
     def place_tree(self) -> None:
@@ -120,7 +120,7 @@ class Host:
         return self.delete("machines/delete.sh", changes, **environment)
 
     def release(self, *arguments: str) -> Finished:
-        """Run what stands on the host, as its owner would: without this machine's tree and inputs."""
+        """Run the release script on the host as its owner would: without this machine's tree and inputs."""
         return subprocess.run(
             ["bash", self.notes / "release", *arguments],
             cwd=self.files,
@@ -137,13 +137,13 @@ class Host:
         )
 
     def found(self) -> dict[str, str]:
-        """Every file and folder of the host with its text."""
+        """Return every file and folder of the host with its text."""
         paths = sorted(self.files.rglob("*"))
         return {str(path.relative_to(self.files)): path.read_text() if path.is_file() else "" for path in paths}
 
     @property
     def mark(self) -> Path:
-        """Says, on this machine, that the host may have something to give back."""
+        """The mark on this machine that the host may need to be released."""
         return self.world.work / "machines/web-1/adopted"
 
     @property
@@ -154,7 +154,7 @@ class Host:
         return [line.replace(str(self.files), "") for line in (self.notes / "changes").read_text().splitlines()]
 
     def orders(self) -> list[str]:
-        """The calls that change the host."""
+        """Return the calls that change the host."""
         docker = "docker (info|version|network inspect|ps|image ls)"
         asks = re.compile(rf"web-1: ({docker}|apt-get -s|iptables -S|dpkg-query|getent|id|uname)\b")
         return [call.removeprefix("web-1: ") for call in self.world.calls() if not asks.match(call)]
@@ -168,7 +168,7 @@ APT = (
 
 @pytest.fixture
 def host(world: World) -> Host:
-    """A Debian with Docker and all else that is needed; its user is not in the group docker."""
+    """A Debian host with Docker and all other requirements; its user is not in the group docker."""
     for name in ("rm", "mkdir", "mv", "ln"):
         (world.stubs / "node" / name).unlink()
     for name in PROGRAMS:
@@ -206,7 +206,7 @@ def test_an_adoption_of_a_host_with_docker_records_what_it_changed(host: Host) -
 
 def test_an_adoption_installs_docker_and_records_every_new_package(host: Host) -> None:
     host.without("docker", "iptables")
-    # It is there as soon as it is installed.
+    # Docker exists as soon as it is installed.
     host.world.stub(
         "node",
         "apt-get",
@@ -433,7 +433,7 @@ GIVES_BACK = [
 
 
 def adopted(host: Host) -> None:
-    """A host that was adopted, with what the steps after it put there."""
+    """A host after its adoption, with the files of later steps."""
     succeeded(host.adopt())
     host.file("srv/swarm-site/content/index.html")
     (host.world.stubs / "calls").unlink()
@@ -528,7 +528,7 @@ def test_a_host_that_its_owner_released_has_nothing_left_to_give_back(host: Host
 
 
 def test_an_adoption_that_is_cut_off_before_its_record_has_changed_nothing(host: Host) -> None:
-    """No release script stands on the host yet, and none is needed."""
+    """No release script exists on the host yet, and none is needed."""
     host.without("docker")
     before = host.found()
     host.world.stub("node", "mv", "#!/bin/sh\nexit 137\n")

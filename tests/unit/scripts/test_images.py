@@ -1,4 +1,4 @@
-"""templates/images/deliver.sh: an image on a node. tests/unit/test_images.py has the component."""
+"""templates/images/deliver.sh: an image on a node. tests/unit/test_images.py tests the component."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""templates/lib.sh: the functions shared by the scripts of a stack."""
+"""templates/lib.sh: functions shared by the scripts of a stack."""
 
 import fcntl
 import os
@@ -44,7 +44,7 @@ ARGUMENTS = [
 
 
 def round_trip(shell: str, arguments: Sequence[str]) -> list[str]:
-    """Quote arguments, and have a shell parse them."""
+    """Quote arguments and return them as parsed by a shell."""
     command = ["bash", "-c", library() + 'for one; do quote "$one"; printf " "; done', "quote", *arguments]
     quoted = subprocess.run(command, cwd=PROJECT, capture_output=True, check=True).stdout
     printed = subprocess.run([shell, "-c", b"printf '%s\\0' " + quoted], capture_output=True, check=True).stdout
@@ -153,7 +153,7 @@ def test_a_users_cdpath_does_not_steer_a_script(world: World) -> None:
 
 
 def test_bash_on_a_node_sources_no_startup_file_though_its_stdin_is_a_connection(world: World) -> None:
-    """Without --norc, Debian's own prints `PS1: unbound variable` on each call as root."""
+    """Without --norc, Debian's startup file prints `PS1: unbound variable` on each call as root."""
     world.nodes("core-01")
     (world.folder / ".bashrc").write_text("echo sourced\n")
     code = """
@@ -168,7 +168,7 @@ def test_bash_on_a_node_sources_no_startup_file_though_its_stdin_is_a_connection
 
 
 def test_a_connection_does_not_inherit_the_lock(world: World) -> None:
-    """It may outlive the script, and would keep the lock."""
+    """A connection may outlive the script, and would hold the lock."""
     world.nodes("core-01")
     succeeded(world.lib('take_lock "$WORK/locks/x" 1; on_node core-01 true; [[ -e /proc/$$/fd/9 ]]'))
     assert not (world.stubs / "holds-the-lock").exists()
@@ -274,7 +274,7 @@ def test_a_lock_that_is_not_released_fails_with_how_to_find_its_holder(world: Wo
 
 
 def test_a_script_waits_for_a_lock_until_its_holder_ends(world: World) -> None:
-    succeeded(world.lib("true"))  # puts the tree in place
+    succeeded(world.lib("true"))  # installs the tree
     with (world.work / "locks/x").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         waiting = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""templates/machines/: the stack's folder, and machines that are containers (provider docker)."""
+"""templates/machines/: the stack folder, and machines that are containers (provider docker)."""
 
 import re
 import shutil
@@ -124,7 +124,7 @@ def test_a_network_that_docker_rejects_fails_with_its_error(bare: World) -> None
 
 
 def limited(world: World, count: int, limit: str) -> Finished:
-    """A stack of so many nodes on a machine with a limit of inotify instances."""
+    """Run stack_folder.sh for this many nodes on a machine with a limit of inotify instances."""
     (world.folder / "limit").write_text(limit)
     nodes = "\n".join(f"core-{number:02d} 192.168.56.{10 + number} manager" for number in range(1, count + 1))
     changes = {"/proc/sys/fs/inotify/max_user_instances": f"{world.folder}/limit"}

@@ -1,4 +1,4 @@
-"""templates/proxy/: what a proxy's node starts with, and how a configuration becomes the live one."""
+"""templates/proxy/: the bootstrap of a proxy node, and the switch to a new configuration."""
 
 from pathlib import Path
 

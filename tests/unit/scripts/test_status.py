@@ -1,4 +1,4 @@
-"""templates/status/: what tools ask nodes. They send a script's text, so it works without the tree."""
+"""templates/status/: queries the tools send to nodes. Only the script's text is sent, so it works without the tree."""
 
 import hashlib
 from pathlib import Path
@@ -25,7 +25,7 @@ def on_the_node(world: World, path: str, *arguments: str, site: Path | None = No
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """A node's folder with a release and a proxy's configuration."""
+    """A node folder with a release and a proxy configuration."""
     release = tmp_path / "srv/content/releases/0123"
     release.mkdir(parents=True)
     (release / "index.html").write_text("one")

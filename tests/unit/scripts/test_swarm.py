@@ -1,4 +1,4 @@
-"""templates/swarm/: members, the cluster, the alias of a manager, and how services are waited for."""
+"""templates/swarm/: members, the cluster, the manager alias, and the wait for services."""
 
 import fcntl
 import os
@@ -44,7 +44,7 @@ def managers(world: World) -> World:
 
 
 def tried(world: World) -> list[str]:
-    """The nodes whose control port was tried, in order."""
+    """Return the nodes whose control port was tried, in order."""
     return [line.split()[0] for line in (world.stubs / "tried").read_text().splitlines()]
 
 
@@ -283,20 +283,20 @@ def join(world: World, node: str, role: str = "manager") -> Finished:
 
 
 def body(world: World) -> str:
-    """What the Docker sockets of nodes were sent."""
+    """Return the requests sent to the Docker sockets of nodes."""
     return (world.stubs / "bodies").read_text()
 
 
 @pytest.fixture
 def fresh(world: World) -> World:
-    """Nodes that are no swarm yet."""
+    """Nodes without a swarm."""
     world.nodes("core-01", "core-02", "core-03")
     return world
 
 
 @pytest.fixture
 def begun(fresh: World) -> World:
-    """A swarm that was started, and whose members have not all joined yet."""
+    """A started swarm whose members have not all joined yet."""
     (fresh.work / "swarm").touch()
     return fresh
 
@@ -542,7 +542,7 @@ def test_a_second_manager_waits_for_the_one_that_starts_the_swarm_and_joins(fres
         *entries("core-01", ""),
         Answer("core-01: docker swarm join-token -q manager", f"{TOKEN}\n"),
     )
-    # The lock is taken when it is tried, and released once the swarm was started.
+    # The lock is held at the first attempt, and released once the swarm is started.
     fresh.stub("here", "flock", '#!/bin/sh\n[ "$1" = -w ] && touch "$WORK/swarm"\n')
     assert "joined through core-01" in succeeded(join(fresh, "core-02"))
     assert not any("/swarm/init" in call for call in fresh.calls())

@@ -61,7 +61,7 @@ def function(world: World, call: str, provider: str = "libvirt", **environment: 
 
 @pytest.fixture
 def host(world: World) -> World:
-    """A machine with all that virtual machines need, and none of it real."""
+    """A machine with everything virtual machines need, all of it stubbed."""
     programs = ("virsh", "VBoxManage", "qemu-img", "qemu-system-x86_64", "dnsmasq", "curl")
     for name in programs:
         world.stub("here", name, RECORDER)
@@ -72,7 +72,7 @@ def host(world: World) -> World:
 
 
 def orders(world: World) -> list[str]:
-    """The calls that change something in libvirt."""
+    """Return the calls that change something in libvirt."""
     asked = ("uri", "net-dumpxml", "net-list", "net-info", "pool-info", "pool-list", "vol-info", "vol-list", "dominfo")
     calls = [call.removeprefix(VIRSH).strip() for call in world.calls() if call.startswith(VIRSH)]
     return [call for call in calls if call.split()[0] not in asked]
@@ -268,7 +268,7 @@ def test_a_delete_ends_a_vagrant_that_outlived_its_killed_run(host: World, deaf:
     assert not folder.exists()
 
 
-# --- how machines run ------------------------------------------------------------------------------------------------
+# --- virtualization or emulation -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_without_the_device_nothing_is_tried(host: World) -> None:
 
 
 def box_folder(host: World, *files: str, provider: str = "libvirt") -> Path:
-    """What `vagrant box add` would have created."""
+    """Create the folder as `vagrant box add` does."""
     folder = host.folder / ".vagrant.d" / "boxes" / "swarm-site-dev" / "0" / provider
     folder.mkdir(parents=True)
     for name in files:
@@ -387,7 +387,7 @@ def test_without_a_public_box_one_of_debian_packages_takes_its_place(host: World
         f"{mark}.vmlinuz",
         f"{mark}.initrd",
     ]
-    # What a run that was cut off left there goes first.
+    # Leftovers of an interrupted run are removed first.
     assert orders(host)[0].startswith("vol-delete ")
 
 

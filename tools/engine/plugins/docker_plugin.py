@@ -51,7 +51,7 @@ UPDATE_ATTEMPTS = 3
 
 
 class DockerType(ResourceType):
-    """Shared by services and configs: a table of inputs, and a generated name if none is given."""
+    """Base of services and configs: a table of inputs, and a generated name by default."""
 
     def __init__(self, table: Block, provider: DockerProvider) -> None:
         self.table = table
@@ -104,7 +104,7 @@ class Service(DockerType):
 
     @override
     def difference(self, olds: Properties, inputs: Properties) -> Difference:
-        """Compares by the table; an empty `sysctl`, which Docker drops, shows up only alongside other changes."""
+        """Compares by the table; an empty `sysctl`, which Docker drops, shows only alongside other changes."""
         difference = super().difference(olds, inputs)
         if difference.changes and container(inputs).get("sysctl") == {} and "sysctl" not in container(olds):
             difference.changes[SYSCTL] = Kind.ADD
@@ -112,7 +112,7 @@ class Service(DockerType):
 
     @override
     def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
-        """Creates the service and, if configured, waits until it converges; removes it again if it does not."""
+        """Creates the service and, if configured, waits for convergence; removes the service if that fails."""
         planned = SERVICE.plan(inputs, {})
         with self.provider.daemon().connect(call) as docker:
             identity = docker.send("POST", "/services/create", service_spec(planned))["ID"]
@@ -131,7 +131,7 @@ class Service(DockerType):
 
     @override
     def update(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> Properties:
-        """Updates the service and, if configured, waits until every task is up to date."""
+        """Updates the service and, if configured, waits until all tasks are up to date."""
         planned = SERVICE.plan(inputs, olds)
         with self.provider.daemon().connect(call) as docker:
             send_update(docker, identity, service_spec(planned))
@@ -170,7 +170,7 @@ class ServiceConfig(DockerType):
 
     @override
     def rules(self, inputs: Properties) -> Iterator[Problem]:
-        """The data is given in exactly one of two forms."""
+        """Requires the data in exactly one of two forms."""
         if (inputs.get("data") is None) == (inputs.get("dataRaw") is None):
             yield ("dataRaw",), "Set either 'dataRaw' or 'data' (base64)."
 
@@ -183,7 +183,7 @@ class ServiceConfig(DockerType):
 
     @override
     def update(self, call: Call, identity: str, olds: Properties, inputs: Properties) -> Properties:
-        """Happens only after a failed create."""
+        """Runs only after a failed create."""
         return CONFIG.plan(inputs, olds)
 
     @override

@@ -1,7 +1,7 @@
 """The inputs of the docker plugin's resources as tables: types, rules, defaults, and their names in the Docker API.
 
-One table does it all: it validates a program's inputs, fills in defaults, finds changes, and converts a resource to and
-from the API's format. Inputs missing from the tables are rejected.
+A single table validates a program's inputs, fills in defaults, finds changes, and converts a resource to and from the
+API's format. Inputs missing from the tables are rejected.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Type(ABC):
         return new
 
     def to_api(self, value: Value) -> Any:
-        """Returns the value in the API's format; None is not sent."""
+        """Returns the value in the API's format; None means not sent."""
         return value
 
     def same(self, old: Value, new: Value) -> bool:
-        """Returns whether two values mean the same to Docker, which omits zero and empty ones."""
+        """Returns whether Docker, which omits zero and empty values, treats two values as equal."""
         return bool(meaning(self.to_api(old)) == meaning(None if new is None else self.to_api(new)))
 
     def from_api(self, value: Any) -> Value:
@@ -54,7 +54,7 @@ class Type(ABC):
 
 @dataclass(frozen=True)
 class Scalar(Type):
-    """A single value. An unset one counts as empty, so setting it is an update."""
+    """A single value; unset counts as empty, so setting it is an update."""
 
     python: type
     expected: str
@@ -191,7 +191,7 @@ class Field:
     api: str = ""
     default: Value = None
     required: bool = False
-    kept: bool = False  # omitted from the program, it keeps its old value
+    kept: bool = False  # if omitted from the program, keeps its old value
     replaces: bool = False  # a change replaces the resource
     unset: Any = None  # the API's value if it is omitted
 

@@ -1,8 +1,8 @@
-"""Shared by both resource plugins: the server, the engine's property format, and child processes.
+"""Common code of both resource plugins: the server, the engine's property format, and child processes.
 
 A plugin is a gRPC server in its own process. The engine starts it with the engine's address as the last argument, reads
-the port from the first line of its standard output, and sends requests until it sends Cancel. Each resource type is a
-`ResourceType` that takes and returns plain Python values; `ResourceProvider` does the rest.
+the port from the first line of its standard output, and sends requests until Cancel. Each resource type is a
+`ResourceType` with plain Python values in and out; `ResourceProvider` does the rest.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ WITH_REPLACE = {Kind.ADD: Kind.ADD_REPLACE, Kind.DELETE: Kind.DELETE_REPLACE, Ki
 
 
 class Unknown:
-    """A value known only once another resource exists: it occurs in previews, never in real operations."""
+    """A value known only once another resource exists; occurs in previews, never in real operations."""
 
     def __repr__(self) -> str:
         return "output<unknown>"
@@ -308,7 +308,7 @@ class ResourceType(ABC):
 
     @abstractmethod
     def preview(self, name: str, olds: Properties, inputs: Properties) -> tuple[str, Properties]:
-        """Returns the id (or an empty one) and the outputs of a create or update, as far as they are known."""
+        """Returns the id (empty if unknown) and the outputs of a create or update, as far as known."""
 
     @abstractmethod
     def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# How machines that are containers are removed. Inputs: WORK, STACK.
+# Removes container machines. Inputs: WORK, STACK.
 . templates/machines/providers/remove/vagrant.sh
 
 require_daemon() { docker info >/dev/null || fail "the Docker daemon of this machine does not answer; run: tools/setup up"; }

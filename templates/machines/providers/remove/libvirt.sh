@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# How virtual machines of this machine's libvirtd are removed. Inputs: WORK, STACK.
+# Removes virtual machines from the local libvirtd. Inputs: WORK, STACK.
 . templates/machines/providers/remove/vagrant.sh
 
 virt() { virsh --quiet --connect qemu:///system "$@"; }
@@ -24,7 +24,7 @@ leftovers() {
   for domain in $domains; do virt desc "$domain"; done | awk -v stack="$STACK" '$1 == "swarm-site" && $2 == stack { print $3 }'
 }
 
-# remove_network: and the storage pool with its volumes, and the box.
+# remove_network: also removes the storage pool with its volumes, and the box.
 remove_network() {
   local own=swarm-site-$STACK volume
   if virt net-info "$own" >/dev/null 2>&1; then

@@ -1,20 +1,20 @@
 # shellcheck shell=bash
-# How hosts are given back. Inputs: WORK, SSH_CONFIG (text).
+# Releases hosts. Inputs: WORK, SSH_CONFIG (text).
 . templates/lib.sh
 
-# enter NAME: sets BECOME for its host; if ssh can't log in, sets `output` to its error. A shared connection would hide the
-# errors of a jump host.
+# enter NAME: sets BECOME for its host; if the ssh login fails, sets `output` to the error. A shared connection would
+# hide a jump host's errors.
 enter() {
   output=$(timeout --foreground 15 ssh -F "$MACHINES/$1/$MACHINE_SSH_CONFIG" -o ControlPath=none -o ConnectTimeout=14 "$1" id -u </dev/null 2>&1 9>&- | tr -d '\r') || return 1
   # shellcheck disable=SC2034 # on_node reads it
   if [[ $output == 0 ]]; then BECOME=""; else BECOME=sudo; fi
 }
 
-# owner NAME: this stack, by its key, and the node that the host is; nothing without the key.
+# owner NAME: prints the stack's key and the host's node; nothing without the key.
 owner() { if [[ -e $KEY_FILE.pub ]]; then echo "$(cut -d' ' -f2 "$KEY_FILE.pub") $1"; fi; }
 
-# ownership OWNER, on the host: prints `ours`, `none` or `other: WHOSE`. A draft of ours goes: nothing had changed yet, or all
-# was changed back. Fails if the stack's folder is there without a record.
+# ownership OWNER, on the host: prints `ours`, `none` or `other: WHOSE`. Removes our own draft: nothing had changed yet,
+# or everything was reverted. Fails if the stack's folder exists without a record.
 ownership() {
   if [[ -e $FOLDER_HOST/owner ]]; then
     if [[ $(cat "$FOLDER_HOST/owner") == "$1" ]]; then echo ours; else echo "other: $(cat "$FOLDER_HOST/whose")"; fi
@@ -32,7 +32,7 @@ ownership() {
   echo none
 }
 
-# release NAME [leave]: lets the host release itself by the script that the adoption put there.
+# release NAME [leave]: runs the release script that the adoption put on the host.
 release() {
   local log=$MACHINES/$1/$MACHINE_LOG output
   output=$(LIMIT=800 on_node "$1" bash "$FOLDER_HOST/release" "${@:2}" </dev/null 2>&1 >>"$log" 8>&-) ||
@@ -40,7 +40,7 @@ release() {
   [[ -z $output ]] || say "$output"
 }
 
-# give_back NAME: the host itself tells whether there is anything to give back.
+# give_back NAME: the host itself tells whether there is anything to release.
 give_back() {
   local log=$MACHINES/$1/$MACHINE_LOG output found
   if ! enter "$1"; then
@@ -62,7 +62,7 @@ give_back() {
       ;;
     *) fail "can't be given back: it does not tell whose it is ($found); run again: make down" ;;
   esac
-  # One host after another: Docker keeps its swarm ports for good if the others vanish while it says goodbye to them.
+  # One host at a time: Docker keeps its swarm ports for good if its peers vanish while it is leaving.
   exec 8>"$LOCKS/hosts"
   flock -w 600 8 || fail "can't be given back: other hosts are still leaving the swarm after 600 s; run again: make down"
   release "$1" leave
@@ -70,8 +70,8 @@ give_back() {
   release "$1"
 }
 
-# remove_machine NAME: a host that was never entered has nothing. If its folder is gone, a delete was interrupted at its end, or
-# the stack's folder was lost: the host knows.
+# remove_machine NAME: a host never entered has nothing to remove. A missing folder means that a delete was interrupted
+# at its end, or the stack's folder was lost: ask the host.
 remove_machine() {
   local folder=$MACHINES/$1
   if [[ ! -e $folder ]]; then
@@ -86,6 +86,6 @@ remove_machine() {
   rm -rf "$folder"
 }
 
-# Hosts keep nothing on this machine but their folders.
+# Hosts leave nothing on this machine but their folders.
 leftovers() { return 0; }
 remove_network() { return 0; }

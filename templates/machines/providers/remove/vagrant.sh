@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# How Vagrant's providers remove machines and boxes. Inputs: WORK, STACK.
-# A machine has a Vagrant of its own in its folder, whatever the user's own one is told.
+# Removes machines and boxes of Vagrant's providers. Inputs: WORK, STACK.
+# Each machine has a separate Vagrant setup in its folder, independent of the user's Vagrant settings.
 unset VAGRANT_CWD VAGRANT_VAGRANTFILE VAGRANT_DOTFILE_PATH VAGRANT_DEFAULT_PROVIDER VAGRANT_PREFERRED_PROVIDERS VAGRANT_ALIAS_FILE
 
-# vagrants FOLDER: prints the Vagrant processes that work in it.
+# vagrants FOLDER: prints the Vagrant processes working in it.
 vagrants() {
   local folder link pid
   folder=$(realpath "$1")
@@ -26,7 +26,7 @@ end_vagrant() {
   done
 }
 
-# vagrant_destroy NAME: destroys the machine, if Vagrant was asked for it, and closes ssh's shared connection.
+# vagrant_destroy NAME: destroys the machine, if Vagrant was asked to create it, and closes the shared ssh connection.
 vagrant_destroy() {
   local folder=$MACHINES/$1
   if [[ -e $folder/$MACHINE_SSH_CONFIG ]]; then ssh -F "$folder/$MACHINE_SSH_CONFIG" -O exit "$1" >/dev/null 2>&1 || true; fi

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# How virtual machines of this user's VirtualBox are removed. Inputs: WORK, STACK.
+# Removes virtual machines from this user's VirtualBox. Inputs: WORK, STACK.
 . templates/machines/providers/remove/vagrant.sh
 
 require_daemon() { VBoxManage list vms >/dev/null || fail "VirtualBox does not answer on this machine; see why: VBoxManage list vms"; }
@@ -24,7 +24,7 @@ leftovers() {
   done
 }
 
-# remove_network: and the box.
+# remove_network: also removes the box.
 remove_network() {
   local name output
   if [[ -e $HOSTONLY_FILE ]]; then
