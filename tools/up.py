@@ -4,7 +4,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from email.message import Message
 
 from components.contract import LABEL_DRAINED, LABEL_SERVICE, MACHINE_COMPLETE, Step
@@ -15,6 +15,10 @@ from tools.stack import NodeEntry, Resource, Resources, ToolError
 START_SECONDS = 60
 RETRY_SECONDS = 10
 """Grace period of a busy machine, or a swarm electing a leader, before it counts as failed."""
+RECONNECT_SECONDS = 30
+"""Grace period of a node that connects to its swarm again; Docker's agent retries after up to 8 s each time."""
+RECONNECTING = ("active", "pending")
+"""States of a node's Docker, without an error, from which it connects again by itself."""
 PAGE_SECONDS = 2
 """Time limit for the first request to each proxy; doubles every round, up to RETRY_SECONDS."""
 PAGE_LINES, PAGE_WIDTH, PAGE_BYTES = 10, 120, 65536
@@ -66,30 +70,46 @@ def up() -> int:
 
 
 def outside_swarm(dead: Sequence[str]) -> list[Finding]:
-    """Return current nodes that answer but are outside the swarm; a node just started gets a moment to return."""
+    """Return current nodes that answer but are outside the swarm.
+
+    A node that just started, or was demoted, takes a moment to reconnect: the swarm may count it as down, or not know
+    its name yet, while its own Docker is a member without an error. A new leader does not know of any node at first.
+    """
     living = [entry for entry in stack.nodes() if entry.name not in dead]
-    deadline = time.monotonic() + stack.scaled(RETRY_SECONDS)
+    deadline = time.monotonic() + stack.scaled(RECONNECT_SECONDS)
     while True:
         manager = stack.living_manager(living)
-        ready = ready_members(manager) if manager else set()
-        outside = [entry.name for entry in living if entry.name not in ready]
-        if not outside or time.monotonic() >= deadline:
-            states = {name: swarm_state(name) for name in outside}
-            return [outside_finding(name, state, error) for name, (state, error) in states.items() if state]
+        statuses = member_statuses(manager) if manager else {}
+        states = swarm_states(entry.name for entry in living if statuses.get(entry.name) != "Ready")
+        pending = [
+            name
+            for name, (state, error) in states.items()
+            if state in RECONNECTING and not error and statuses.get(name) != "Unknown"
+        ]
+        if not pending or time.monotonic() >= deadline:
+            return [
+                outside_finding(name, *answer)
+                for name, answer in states.items()
+                if name in pending or answer[0] not in RECONNECTING or answer[1]
+            ]
         time.sleep(0.2)
 
 
 def refused_by_swarm(dead: Sequence[str]) -> list[Finding]:
     """Return current nodes that answer and whose Docker reports a swarm error."""
-    states = {entry.name: swarm_state(entry.name) for entry in stack.nodes() if entry.name not in dead}
+    states = swarm_states(entry.name for entry in stack.nodes() if entry.name not in dead)
     return [outside_finding(name, state, error) for name, (state, error) in states.items() if error]
 
 
-def swarm_state(node: str) -> tuple[str, str]:
-    """Return swarm state and error (usually empty) from a node's Docker; two empty texts if it does not answer."""
-    done = stack.on_node(node, "docker", "info", "-f", "{{.Swarm.LocalNodeState}} {{.Swarm.Error}}")
-    state, _, error = " ".join(done.stdout.split()).partition(" ")
-    return state, error
+def swarm_states(nodes: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return swarm state and error (usually empty) from the Docker of each node that answers."""
+    states = {}
+    for node in nodes:
+        done = stack.on_node(node, "docker", "info", "-f", "{{.Swarm.LocalNodeState}} {{.Swarm.Error}}")
+        state, _, error = " ".join(done.stdout.split()).partition(" ")
+        if state:
+            states[node] = state, error
+    return states
 
 
 def show(findings: Sequence[Finding]) -> None:
@@ -205,10 +225,14 @@ def members(manager: str) -> dict[str, str]:
     return {name: availability for name, _, availability in (line.rpartition(" ") for line in listing.splitlines())}
 
 
-def ready_members(manager: str) -> set[str]:
-    """Return the names of the nodes the swarm reaches."""
+def member_statuses(manager: str) -> dict[str, str]:
+    """Return the status of the swarm's nodes by name; an entry that a rejoined node left behind does not count."""
     listing = manage(manager, "node", "ls", "--format", "{{.Status}} {{.Hostname}}")
-    return {name for status, _, name in (line.partition(" ") for line in listing.splitlines()) if status == "Ready"}
+    statuses: dict[str, str] = {}
+    for status, _, name in (line.partition(" ") for line in listing.splitlines()):
+        if statuses.get(name) != "Ready":
+            statuses[name] = status
+    return statuses
 
 
 def manage(manager: str, *arguments: str) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import subprocess
+import time
 import urllib.error
 from collections.abc import Iterator
 from email.message import Message
@@ -159,7 +160,7 @@ def test_a_node_that_answers_and_is_out_of_its_swarm_is_named_at_the_end(
     said: str,
     line: str,
 ) -> None:
-    monkeypatch.setattr(up, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(up, "RECONNECT_SECONDS", 0)
     swarm["core-02"] = ("Down", said)
     assert up.up() == 1
     assert not [step for step in engine if step[0] == "again"], "it is not activated out of its swarm"
@@ -171,8 +172,33 @@ def test_a_node_that_answers_and_is_out_of_its_swarm_is_named_at_the_end(
 def test_a_node_that_died_during_the_run_is_left_to_the_next(
     engine: list[list[str]], swarm: dict[str, tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(up, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(up, "RECONNECT_SECONDS", 0)
     swarm["core-02"] = ("Down", "")
+    assert up.up() == 0
+    assert engine[-1][0] == "page"
+
+
+def test_a_node_that_connects_again_is_waited_for(
+    engine: list[list[str]], swarm: dict[str, tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        swarm["core-02"] = ("Ready" if len(waits) == 3 else "Down", "active ")
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    swarm["core-02"] = ("Down", "pending ")
+    assert up.up() == 0
+    assert len(waits) == 3
+    assert ["again", "activation-core-02"] in engine
+
+
+def test_a_node_that_a_new_leader_has_not_heard_of_yet_is_no_finding(
+    engine: list[list[str]], swarm: dict[str, tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it is not waited for"))
+    swarm["core-02"] = ("Unknown", "active ")
     assert up.up() == 0
     assert engine[-1][0] == "page"
 
