@@ -11,6 +11,9 @@ from components.release import listing, release_hash
 from components.scripts import Machine, on_each
 from components.settings import ContentSettings
 
+DELIVERY_MINUTES = 24 * 60
+"""A delivery ends by silence, not by its length; this bounds what nothing else does."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ContentArgs:
@@ -47,7 +50,7 @@ class Content(pulumi.ComponentResource):
             step=Step.CONTENT_DELIVERY,
             create="content/deliver.sh",
             environment={"FOLDER": args.settings.folder, "RELEASE": release, "KEEP": str(keep)},
-            minutes=10,
+            minutes=DELIVERY_MINUTES,
             parent=self,
         )
         on_each(

@@ -55,7 +55,8 @@ LABEL_DRAINED = "swarm-site.drained"
 
 FOLDER_SITE = "/srv/swarm-site"
 FOLDER_CONTENT = f"{FOLDER_SITE}/content"
-"""Holds `releases/` and the links `current`, `next`, `previous/1` …; mounted whole: containers follow the links."""
+"""Holds `releases/`, their `manifests/`, and the links `current`, `next`, `previous/1` …; mounted whole: containers
+follow the links."""
 FOLDER_PROXY = f"{FOLDER_SITE}/proxy"
 """The same for the proxy configuration."""
 FOLDER_HOST = f"{FOLDER_SITE}/host"
@@ -102,6 +103,11 @@ EMULATED = StackFile(
 KERNEL_FILE = StackFile("kernel", "local", "where libvirt's pool holds the kernel that the box's machines boot with")
 HOSTONLY_FILE = StackFile("hostonly", "local", "name of VirtualBox's host-only interface of the stack")
 RECIPE_FOLDER = StackFile("recipe", "local", "what a public box is provisioned with")
+RELEASE_FILE = StackFile(
+    "release",
+    "derived",
+    "the run that last delivered content, and the release's manifest: a date, hash and size a file",
+)
 SWARM_STARTED = StackFile("swarm", "mark", "a swarm was started: nobody starts a second one")
 CLUSTER_COMPLETE = StackFile(
     "complete", "mark", "every member has joined: from now on a node hands over before it leaves"

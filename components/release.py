@@ -1,19 +1,19 @@
 """The release of a content folder: its files and hashes, files left out, and files that must never be published.
 
-usage: python -m components.release FOLDER   prints the paths of its files, NUL-terminated
+usage: python -m components.release FOLDER RELEASE          fails if the folder's files are not this release
+       python -m components.release FOLDER RELEASE SECONDS  also prints its manifest; reads the one before on stdin
 """
 
-import hashlib
 import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cache
 from pathlib import Path
 
-from components.digest import CHUNK_BYTES, text_hash
+from components.digest import text_hash
+from components.file_facts import file_facts, keep_facts
 
 LEFT_OUT = (".*", "*~", "#*#", "~$*", "*.bak", "*.orig", "*.rej", "*.swp", "*.swo", "thumbs.db", "desktop.ini")
 """Lower-case patterns of file and folder names excluded from a release: hidden names and editors' leftovers."""
@@ -25,14 +25,6 @@ LEFT_OUT_PATHS = rf"^(/{re.escape(PUBLIC)}(?=/|$))?+.*/({_PATTERNS})(/|$)"
 NAMES_SHOWN = 5
 KEY_NAMES = ("*.ppk", "*.p12", "*.pfx", "*.jks", "*.keystore")
 """Lower-case name patterns of files that hold a private key, whatever their bytes."""
-KEY = re.compile(
-    rb"^-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----[ \t]*\r?\n(?:[\w-]+: [^\n]*\n)*\r?\n?[A-Za-z0-9+/=]{16}",
-    re.MULTILINE,
-)
-"""A private key as OpenSSL, OpenSSH and GnuPG write it; a page that only quotes the first line does not match."""
-KEY_WORD, PUTTY = b"PRIVATE KEY", b"PuTTY-User-Key-File-"
-KEY_BYTES = 4096
-"""Upper bound of the identifying part of a key; each chunk is searched with this many bytes of the one before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +51,6 @@ class Listing:
         names = ", ".join(self.left_out[:NAMES_SHOWN])
         more = len(self.left_out) - NAMES_SHOWN
         return f"not published (hidden names, editors' leftovers): {names}{f' and {more} more' if more > 0 else ''}"
-
-
-@dataclass(frozen=True)
-class FileFacts:
-    """Facts derived from a file's bytes: SHA-256 (hex), and whether they hold a private key."""
-
-    hash: str
-    is_key: bool
 
 
 def listing(folder: Path) -> Listing:
@@ -102,36 +86,45 @@ def is_left_out(path: str) -> bool:
 
 
 def release_hash(folder: Path) -> str:
-    """Return a release's name: SHA-256 (hex) of file names and bytes, as `templates/content/hash.sh` computes it."""
-    return text_hash("".join(f"{facts(folder / path).hash}  ./{path}\n" for path in listing(folder).files))
+    """Return a release's name: the SHA-256 (hex) of lines `<SHA-256 of the file>  ./<path>`, in byte order of paths."""
+    release = text_hash("".join(f"{file_facts(folder / path).hash}  ./{path}\n" for path in listing(folder).files))
+    keep_facts()
+    return release
 
 
 def is_private_key(path: Path) -> bool:
     """Return whether a file holds a private key, by its name or its bytes."""
-    return any(fnmatchcase(path.name.lower(), pattern) for pattern in KEY_NAMES) or facts(path).is_key
+    return any(fnmatchcase(path.name.lower(), pattern) for pattern in KEY_NAMES) or file_facts(path).is_key
 
 
-def facts(path: Path) -> FileFacts:
-    """Return the facts of a file; it is read once, unless it changes."""
-    found = path.stat()
-    return _facts(path, (found.st_size, found.st_mtime_ns, found.st_ino))
+def manifest(folder: Path, before: str, seconds: int) -> str:
+    """Return a release's manifest: the time of the release, then a line `HASH DATE BYTES ./PATH` per file.
+
+    A file keeps its date as long as its bytes stay the same; a new or changed one bears the time of the release.
+
+    Args:
+        folder: content folder.
+        before: manifest of the release before; empty if there is none.
+        seconds: time of the release, in Unix seconds, later than that of the release before.
+    """
+    dates: dict[tuple[str, str], str] = {}
+    for line in before.split("\n")[1:-1]:
+        digest, date, _, path = line.split(" ", 3)
+        dates[digest, path] = date
+    lines = [str(seconds)]
+    for path in listing(folder).files:
+        facts, name = file_facts(folder / path), f"./{path}"
+        lines.append(f"{facts.hash} {dates.get((facts.hash, name), seconds)} {facts.stamp[0]} {name}")
+    return "".join(f"{line}\n" for line in lines)
 
 
-@cache
-def _facts(path: Path, _: tuple[int, int, int]) -> FileFacts:
-    digest, is_key, rest = hashlib.sha256(), False, b""
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-            is_key = is_key or _has_key(rest + chunk)
-            rest = chunk[-KEY_BYTES:]
-    return FileFacts(digest.hexdigest(), is_key)
-
-
-def _has_key(text: bytes) -> bool:
-    """Return whether the text contains a key. Most bytes are only searched for a literal, which is fast."""
-    return text.startswith(PUTTY) or (KEY_WORD in text and KEY.search(text) is not None)
+def main(folder: Path, release: str, *seconds: str) -> None:
+    """Check that the files are this release; given its time, also write its manifest, with the one before on stdin."""
+    if release_hash(folder) != release:
+        sys.exit("the files changed during this run")
+    for time in seconds:
+        sys.stdout.buffer.write(os.fsencode(manifest(folder, os.fsdecode(sys.stdin.buffer.read()), int(time))))
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(b"".join(os.fsencode(path) + b"\0" for path in listing(Path(sys.argv[1])).files))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -219,7 +219,7 @@ def _delivery_findings(seen: Observation, name: str, facts: Mapping[str, str]) -
     if facts.get("release") != release:
         actual = facts.get("release", "none")[:12]
         yield Finding(f"content on {name}", f"is release {actual}, not {release[:12]}", again=content)
-    elif facts.get("release_hash") != release:
+    elif "release_intact" not in facts:
         yield Finding(f"content on {name}", f"release {release[:12]} was changed there", again=content)
     for delivery in seen.commands(name, Step.IMAGE_DELIVERY):
         image = delivery["inputs"]["environment"]["IMAGE"]

@@ -42,7 +42,7 @@ forget() {
   for name in releases/*; do
     name=${name#releases/}
     if [[ $name != "$1" && $(readlink next || :) != "releases/$name" ]] && ! grep -qxF "$name" <<<"$kept"; then
-      rm -rf "releases/$name" "used/$name"
+      rm -rf "releases/$name" "manifests/$name" "used/$name"
     fi
   done
   find previous -xtype l -delete

@@ -17,6 +17,7 @@ missing_packages() {
     command -v "$program" >/dev/null || echo "$package"
   done <<<"docker docker.io
 curl curl
+rsync rsync
 sudo sudo"
 }
 
@@ -28,16 +29,11 @@ refuse() {
 
 # obstacles: prints why this host can't be adopted, one reason per line.
 obstacles() {
-  local name system packages port
+  local name port
   name=$(uname -n)
   [[ $name == "$node" ]] || echo "its host name is $name; use that name in machines.hosts"
   if [[ -e $FOLDER_SITE && ! -e $FOLDER_DRAFT ]]; then echo "$FOLDER_SITE exists but belongs to no stack; move it away"; fi
-  # shellcheck source=/dev/null
-  system=$(. /etc/os-release && echo "$ID")
-  packages=$(missing_packages)
-  if [[ -n $packages && $system != debian && $system != ubuntu ]]; then
-    echo "it runs $system, and packages are installed on Debian and Ubuntu only; install them there: ${packages//$'\n'/ }"
-  fi
+  package_obstacles
   docker_obstacles
   for port in 2377 7946; do
     if listens "$port"; then echo "its port $port is already in use; a Docker that left a swarm may keep it: systemctl restart docker"; fi
@@ -45,6 +41,16 @@ obstacles() {
   for port in "${ports[@]}"; do
     if listens "$port"; then echo "its port $port is already in use"; fi
   done
+}
+
+package_obstacles() {
+  local system packages
+  # shellcheck source=/dev/null
+  system=$(. /etc/os-release && echo "$ID")
+  packages=$(missing_packages)
+  if [[ -n $packages && $system != debian && $system != ubuntu ]]; then
+    echo "it runs $system, and packages are installed on Debian and Ubuntu only; install them there: ${packages//$'\n'/ }"
+  fi
 }
 
 docker_obstacles() {
@@ -97,6 +103,19 @@ record() {
   mv -T "$FOLDER_DRAFT" "$FOLDER_HOST"
 }
 
+# amend: records the packages that the adoption by an earlier version did not need.
+amend() {
+  local unrecorded found
+  unrecorded=$(missing_packages | grep -vxF -f <(recorded package) || true)
+  if [[ -z $unrecorded ]]; then return 0; fi
+  found=$(package_obstacles)
+  [[ -z $found ]] || refuse "$found"
+  debian update
+  cp "$FOLDER_HOST/changes" "$FOLDER_HOST/changes.new"
+  changes | grep '^package ' | grep -vxF -f "$FOLDER_HOST/changes" >>"$FOLDER_HOST/changes.new"
+  mv "$FOLDER_HOST/changes.new" "$FOLDER_HOST/changes"
+}
+
 # configure_docker: does not restart a running Docker, which would stop the node's tasks.
 configure_docker() {
   local file=/etc/docker/daemon.json
@@ -118,6 +137,7 @@ fi
 if [[ -e $FOLDER_HOST ]]; then
   printf '%s\n' "$release" >"$FOLDER_HOST/release.new"
   mv "$FOLDER_HOST/release.new" "$FOLDER_HOST/release"
+  amend
 else
   found=$(obstacles)
   [[ -z $found ]] || refuse "$found"

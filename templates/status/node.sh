@@ -2,7 +2,7 @@
 # Prints a node's facts, one per line: KEY VALUE. Runs on the node as root. Arguments: the images it should have.
 set -euo pipefail
 . templates/contract.sh
-. templates/content/hash.sh
+. templates/content/manifest.sh
 
 echo "docker $(docker info -f '{{.ServerVersion}}')"
 read -r state error <<<"$(docker info -f '{{.Swarm.LocalNodeState}} {{.Swarm.Error}}' | tr '\n' ' ')"
@@ -13,7 +13,7 @@ for image; do
 done
 if release=$(readlink "$FOLDER_CONTENT/current"); then
   echo "release ${release#releases/}"
-  echo "release_hash $(hash_of "$FOLDER_CONTENT/$release" || true)"
+  if intact "$FOLDER_CONTENT/$release" "$FOLDER_CONTENT/manifests/${release#releases/}" 2>/dev/null; then echo "release_intact yes"; fi
 fi
 if [[ -e $FOLDER_PROXY/current/nginx.conf ]]; then
   echo "proxy_hash $(sha256sum <"$FOLDER_PROXY/current/nginx.conf" | cut -d' ' -f1)"

@@ -404,11 +404,15 @@ class Site:
         """Return `docker inspect` of a container on a node."""
         return json.loads(self.on_node(node, "docker", "inspect", container))[0]
 
-    def releases(self, node: str) -> tuple[str, dict[str, str]]:
-        """Return the release that a node serves, and the inode of every release on it."""
+    def releases(self, node: str) -> tuple[str, list[str]]:
+        """Return the release that a node serves, and every release on it."""
         current = self.on_node(node, "readlink", f"{CONTENT}/current").strip().rpartition("/")[2]
-        listing = self.on_node(node, "find", f"{CONTENT}/releases", "-mindepth", "1", "-printf", "%f=%i\\n", "-prune")
-        return current, dict(line.split("=") for line in listing.splitlines())
+        return current, self.on_node(node, "ls", f"{CONTENT}/releases").split()
+
+    def dates(self, node: str) -> dict[str, str]:
+        """Return the date of every file that a node serves, in Unix seconds."""
+        listing = self.on_node(node, "find", f"{CONTENT}/current/", "-type", "f", "-printf", "%P=%T@\\n")
+        return dict(line.rsplit("=", 1) for line in listing.splitlines())
 
     def watch(self, name: str, *proxies: str, pages: Collection[bytes] = ()) -> AbstractContextManager[Record]:
         """Run visitors against some proxies, all by default, and record the result of each request."""

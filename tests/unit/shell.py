@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +28,10 @@ printf '%s: %s\n' "$node" "$*" >>"$STUBS/ssh.log"
 [[ ! -e $STUBS/dead/$node ]] || { echo "ssh: connect to host $node port 22: No route to host" >&2 && exit 255; }
 [[ ! -e /proc/self/fd/9 ]] || echo "$node: $*" >>"$STUBS/holds-the-lock"
 # If a test gives nodes root folders, each node gets its own.
-[[ ! -e $STUBS/roots ]] || { mkdir -p "$STUBS/roots/$node" && ln -sfn "roots/$node" "$STUBS/root"; }
+[[ ! -e $STUBS/roots ]] || mkdir -p "$STUBS/roots/$node"
 # Like sshd: the arguments form one line for the user's shell.
-ON_NODE=$node PATH=$STUBS/node:$PATH exec bash -c "$*"
+line=$*
+ON_NODE=$node PATH=$STUBS/node:$PATH exec bash -c "${line//"$STUBS/ROOT"/"$STUBS/roots/$node"}"
 """
 SUDO = """#!/usr/bin/env bash
 ROOT_ON_NODE=$ON_NODE exec "$@"
@@ -241,8 +243,10 @@ class Rooted:
     def root(self, node: str) -> Path:
         return self.world.stubs / "roots" / node
 
-    def script(self, path: str, **environment: str) -> Finished:
-        text = self.world.altered_text(path, {FOLDER_SITE: f"{self.world.stubs}/root"}, **environment)
+    def script(self, path: str, changes: Mapping[str, str] = {}, **environment: str) -> Finished:
+        """Run a script of `templates/`, with parts replaced as in `World.altered`."""
+        folder = {FOLDER_SITE: f"{self.world.stubs}/ROOT"}
+        text = self.world.altered_text(path, {**folder, **changes}, **environment)
         assert "/srv" not in text.replace(str(self.world.stubs), "")
         return self.world.bash(text, **environment)
 

@@ -60,7 +60,7 @@ class Nodes:
     def __post_init__(self) -> None:
         for node in NODES:
             images = {f"image:{image}": "present" for image in IMAGES.values()}
-            self.facts[node] = {**images, "release": RELEASE, "release_hash": RELEASE}
+            self.facts[node] = {**images, "release": RELEASE, "release_intact": "yes"}
             self.members[node] = "Ready\tActive\tReachable"
             self.drained[node] = "true\t"
         self.facts["core-02"]["proxy_hash"] = text_hash(CONFIGURATION)
@@ -137,7 +137,7 @@ def test_every_application_is_looked_at(nodes: Nodes) -> None:
 
 
 def test_what_a_node_lacks_is_fixed_by_the_commands_of_that_node(nodes: Nodes) -> None:
-    nodes.facts["core-01"]["release_hash"] = "2" * 64
+    del nodes.facts["core-01"]["release_intact"]
     nodes.facts["core-02"]["proxy_hash"] = "3" * 64
     del nodes.members["core-02"]
     assert found(observe()) == {

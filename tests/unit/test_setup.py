@@ -125,7 +125,7 @@ def debian(sandbox: Sandbox) -> Sandbox:
     log = shlex.quote(str(sandbox.folder / "apt.log"))
     for name in ("dpkg", "apt-get"):
         sandbox.stub(name, f'printf "%s\\n" "{name} $*" >>{log}')
-    for name in ("curl", "ruby", "shellcheck", "ssh", "docker", "dockerd", "iptables", "mmdebstrap"):
+    for name in ("curl", "ruby", "shellcheck", "ssh", "docker", "dockerd", "iptables", "mmdebstrap", "rsync"):
         sandbox.stub(name, "")
     for name in ("ssh-keygen", "vagrant", "python3"):
         sandbox.stub(name, "")
@@ -165,12 +165,12 @@ def test_a_client_without_a_daemon_still_needs_the_daemons_package(debian: Sandb
     ("goal", "packages"),
     [
         ("preview", ["openssh-client"]),
-        ("check", ["openssh-client", "ruby", "shellcheck"]),
-        ("up", ["docker.io", "mmdebstrap", "openssh-client", "vagrant"]),
+        ("check", ["openssh-client", "rsync", "ruby", "shellcheck"]),
+        ("up", ["docker.io", "mmdebstrap", "openssh-client", "rsync", "vagrant"]),
     ],
 )
 def test_only_what_the_goal_needs_is_asked_for(debian: Sandbox, goal: str, packages: list[str]) -> None:
-    for name in ("vagrant", "dockerd", "docker", "mmdebstrap", "ruby", "shellcheck", "ssh"):
+    for name in ("vagrant", "dockerd", "docker", "mmdebstrap", "rsync", "ruby", "shellcheck", "ssh"):
         (debian.programs / name).unlink()
     assert succeeded(debian.setup(f"missing_packages {goal}")).split() == packages
 

@@ -70,7 +70,7 @@ INSTALLS = [
 
 PROGRAMS = [
     *("apt-get", "curl", "docker", "dpkg", "dpkg-query", "getent", "gpasswd", "groupdel", "id", "ip", "iptables"),
-    *("iptables-restore", "iptables-save", "systemctl", "uname", "usermod"),
+    *("iptables-restore", "iptables-save", "rsync", "systemctl", "uname", "usermod"),
 ]
 
 
@@ -250,6 +250,29 @@ def test_an_interrupted_adoption_continues_from_its_record(host: Host) -> None:
     before = len(host.orders())
     succeeded(host.adopt())
     assert host.orders()[before:] == []
+
+
+def test_what_an_earlier_version_did_not_need_is_recorded_and_installed(host: Host) -> None:
+    host.file("srv/swarm-site/host/owner", "THEKEY web-1\n")
+    host.file("srv/swarm-site/host/changes", "package runc\nmember admin\n")
+    host.without("rsync")
+    host.world.plan(
+        Answer("web-1: apt-get * update"),
+        Answer(
+            "web-1: apt-get -s install --no-install-recommends rsync",
+            "Inst libpopt0 (1 Debian)\nInst rsync (3 Debian)\n",
+        ),
+        Answer("web-1: dpkg-query -W * runc libpopt0 rsync", status=1),
+        Answer("web-1: dpkg --configure -a"),
+        Answer("web-1: apt-get * install --no-install-recommends --no-upgrade runc libpopt0 rsync"),
+        *THERE,
+    )
+    succeeded(host.adopt())
+    assert host.changes() == ["package runc", "member admin", "package libpopt0", "package rsync"]
+    host.file("etc/os-release", 'ID=fedora\nPRETTY_NAME="Fedora"\n')
+    host.file("srv/swarm-site/host/changes", "member admin\n")
+    assert "; install them there: rsync (log: " in refused(host.adopt())
+    assert host.changes() == ["member admin"]
 
 
 def test_an_incomplete_record_is_written_again(host: Host) -> None:

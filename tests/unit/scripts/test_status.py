@@ -1,12 +1,12 @@
 """templates/status/: queries the tools send to nodes. Only the script's text is sent, so it works without the tree."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
 from components.contract import FOLDER_SITE
-from components.digest import folder_hash
 from tests.unit.shell import RECORDER, Answer, Finished, World, succeeded
 
 NODE = [
@@ -29,6 +29,9 @@ def site(tmp_path: Path) -> Path:
     release = tmp_path / "srv/content/releases/0123"
     release.mkdir(parents=True)
     (release / "index.html").write_text("one")
+    os.utime(release / "index.html", (1700000000, 1700000000))
+    (tmp_path / "srv/content/manifests").mkdir()
+    (tmp_path / "srv/content/manifests/0123").write_text("1700000000\nHASH 1700000000 3 ./index.html\n")
     (tmp_path / "srv/content/current").symlink_to("releases/0123")
     (tmp_path / "srv/proxy/current").mkdir(parents=True)
     (tmp_path / "srv/proxy/current/nginx.conf").write_text("http {}\n")
@@ -42,9 +45,16 @@ def test_a_node_reports_docker_images_release_and_configuration(world: World, si
         "swarm active",
         "image:site:1 present",
         "release 0123",
-        f"release_hash {folder_hash(site / 'content/releases/0123')}",
+        "release_intact yes",
         f"proxy_hash {hashlib.sha256(b'http {}' + bytes([10])).hexdigest()}",
     ]
+
+
+@pytest.mark.parametrize("path", ["content/current/index.html", "content/current/added", "content/manifests/0123"])
+def test_a_release_that_was_changed_on_its_node_is_not_reported_as_intact(world: World, site: Path, path: str) -> None:
+    world.plan(*NODE)
+    (site / path).write_text("two")
+    assert "release_intact" not in succeeded(on_the_node(world, "status/node.sh", site=site))
 
 
 def test_a_node_reports_why_it_is_out_of_its_swarm_in_a_line(world: World, tmp_path: Path) -> None:
