@@ -172,8 +172,8 @@ def repair(site: Site, node: str = "", *, fails: bool = False) -> str:
 
 
 def assert_steady(site: Site) -> None:
-    """Assert that status and preview report nothing to do."""
-    assert status(site)["findings"] == []
+    """Assert that status and preview report nothing to do; a node just promoted may be busy for a moment."""
+    wait_until("nothing to do", lambda: status(site)["findings"] == [])
     assert site.preview() == {}
 
 
