@@ -278,8 +278,7 @@ def test_a_delivery_that_reached_some_nodes_ends_with_equal_dates(rooted: Rooted
     digest = deliver(rooted, "two")  # to the first node only; then the run is interrupted
     rooted.world.stub("here", "date", "#!/bin/sh\necho 4000000000\n")
     (rooted.world.work / "release").unlink()
-    for node in ("core-02", "core-01"):
-        succeeded(rooted.script("content/deliver.sh", NODE=node, FOLDER="site", RELEASE=digest, KEEP="3"))
+    succeeded(rooted.script("content/deliver.sh", NODE="core-02", FOLDER="site", RELEASE=digest, KEEP="3"))
     succeeded(switch(rooted, digest))
     assert dates(rooted, "core-02") == dates(rooted)
 
