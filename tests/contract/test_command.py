@@ -7,6 +7,8 @@ import pytest
 
 from tests.contract.replay import NewStage, recording, replay_command
 
+pytestmark = pytest.mark.e2e
+
 CASES = recording("command")
 PARALLEL = 4
 
