@@ -272,10 +272,8 @@ def _by_urn(deployment: Any) -> Resources:
 
 def _deployment() -> Any:
     """Return the stack's state, from its file if there is one, because the engine is slow to start."""
-    for folder in backend_folder():
-        with contextlib.suppress(FileNotFoundError):
-            state = json.loads((folder / "stacks" / PACKAGE / f"{STACK}.json").read_text())
-            return state["checkpoint"]["latest"] or {}
+    for path in _state_files():
+        return json.loads(path.read_text())["checkpoint"]["latest"] or {}
     return pulumi_json("stack", "export")["deployment"]
 
 
@@ -327,17 +325,50 @@ def recover() -> Resources:
             path.unlink()
     deployment = _deployment()
     if deployment.get("pending_operations"):
-        state = pulumi_json("stack", "export")
-        del state["deployment"]["pending_operations"]
-        subprocess.run(
-            ["pulumi", "stack", "import", "--stack", STACK],
-            input=json.dumps(state),
-            text=True,
-            check=True,
-            capture_output=True,
-        )
+        _drop_pending_operations()
         print("the last run was interrupted; its unfinished steps run again")
     return _by_urn(deployment)
+
+
+def _drop_pending_operations() -> None:
+    """Remove the list of pending operations from the state.
+
+    A file on this machine is replaced in one step: `pulumi stack import` would leave it empty on a full disk.
+
+    Raises:
+        ToolError: the state can't be written; it is unchanged.
+    """
+    for path in _state_files():
+        state = json.loads(path.read_text())
+        del state["checkpoint"]["latest"]["pending_operations"]
+        draft = path.with_name(f"{path.name}.tmp")
+        try:
+            with draft.open("w") as file:
+                json.dump(state, file, indent=4)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise ToolError(f"can't write the state {path}: {error.strerror}; make room and run this again") from error
+        return
+    state = pulumi_json("stack", "export")
+    del state["deployment"]["pending_operations"]
+    subprocess.run(
+        ["pulumi", "stack", "import", "--stack", STACK],
+        input=json.dumps(state),
+        text=True,
+        check=True,
+        capture_output=True,
+    )
+
+
+def _state_files() -> Iterator[Path]:
+    """Yield the stack's state file, if it is on this machine and not compressed."""
+    for folder in backend_folder():
+        path = folder / "stacks" / PACKAGE / f"{STACK}.json"
+        if path.exists():
+            yield path
 
 
 def backend_folder() -> Iterator[Path]:
