@@ -1,13 +1,12 @@
 """Remove the stack and all its files; with the last stack, stop the Docker daemon if set-up started it."""
 
 import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
 
 from components.contract import FOLDER_HOST, MACHINE_ADOPTED, PACKAGE
-from tools import stack
+from tools import stack, state
 from tools.stack import ToolError
 
 
@@ -45,9 +44,7 @@ def forget() -> None:
         check=True,
         capture_output=True,
     )
-    for folder in ("backups", "history", "locks/organization"):
-        for backend in stack.backend_folder():
-            shutil.rmtree(backend / folder / PACKAGE / stack.STACK, ignore_errors=True)
+    state.forget(stack.STACK)
     home = Path(os.environ.get("PULUMI_HOME", "~/.pulumi")).expanduser()
     for log in (home / "logs").glob(f"organization+{PACKAGE}+{stack.STACK}-*.log"):
         log.unlink()

@@ -13,9 +13,9 @@ import time
 import urllib.parse
 from pathlib import Path
 
-from tools import engines, golang
+from tools import engines, golang, state
 from tools.engines import Engine
-from tools.steps import CACHE, END_SIGNALS, ROOT, STATE, SetupError, run_step, say
+from tools.steps import CACHE, END_SIGNALS, ROOT, STATE, SetupError, ToolError, run_step, say
 
 STACK = os.environ.get("STACK") or "dev"
 ENV_FILE = ROOT / ".env"
@@ -103,7 +103,7 @@ esac
 unset swarm_site_path
 export PATH
 {_engine_variables(engine)}
-[ -n "${{PULUMI_BACKEND_URL-}}" ] || PULUMI_BACKEND_URL={shlex.quote(f"{file_url(STATE / 'pulumi')}?metadata=skip")}
+[ -n "${{PULUMI_BACKEND_URL-}}" ] || PULUMI_BACKEND_URL={shlex.quote(own_backend())}
 export PULUMI_BACKEND_URL
 [ -n "${{PULUMI_CONFIG_PASSPHRASE_FILE-}}" ] || export PULUMI_CONFIG_PASSPHRASE="${{PULUMI_CONFIG_PASSPHRASE-}}"
 export PULUMI_SKIP_UPDATE_CHECK=true
@@ -145,6 +145,11 @@ case "${{PULUMI_HOME-}}" in
 esac"""
 
 
+def own_backend() -> str:
+    """Return the URL of the states' folder, unless the user has a backend."""
+    return f"{file_url(STATE / 'pulumi')}?metadata=skip"
+
+
 def file_url(path: Path) -> str:
     """Return the `file://` URL of an absolute path."""
     return f"file://{urllib.parse.quote(os.fsencode(path))}"
@@ -154,8 +159,14 @@ def file_url(path: Path) -> str:
 
 
 def select_stack() -> None:
-    """Create the stack if it is missing, and select it for plain pulumi."""
+    """Create the stack if it is missing, and select it for plain pulumi.
+
+    Pulumi can't select a damaged stack, and would create a missing one without resources: both are restored first.
+    """
     write_stack_file()
+    os.environ["PULUMI_BACKEND_URL"] = os.environ.get("PULUMI_BACKEND_URL") or own_backend()
+    if notice := state.restore(STACK):
+        say(notice)
     hint = f"Can't create or select the stack '{STACK}': fix what pulumi names above, then run the same command again."
     pulumi = '. ./.env; exec pulumi --non-interactive stack select --create "$0"'
     run_step("stack", hint, ["sh", "-euc", pulumi, STACK])
@@ -192,7 +203,7 @@ if __name__ == "__main__":
         signal.signal(signum, signal.default_int_handler)
     try:
         main(*sys.argv[1:])
-    except SetupError as error:
+    except ToolError as error:
         say(f"setup: {error}")
         sys.exit(1)
     except KeyboardInterrupt:

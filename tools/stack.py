@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 import shlex
 import socket
 import subprocess
@@ -30,6 +29,8 @@ from components.contract import (
     Step,
     stack_folder,
 )
+from tools import state
+from tools.steps import ToolError as ToolError
 
 COMMAND = "command:local:Command"
 SERVICE = "docker:index/service:Service"
@@ -39,8 +40,6 @@ ANSWER_SECONDS = 5
 """Time limit for a node's answer; after that it counts as dead."""
 ELECTION_SECONDS = 25
 """Time limit for managers to elect a leader; usually 10 to 20 s after the last one died."""
-KEPT_RUNS = 10
-"""Runs with history and backup in the state's folder, about 1.3 MB each."""
 DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Opens URLs of the stack's own nodes, never through the user's proxy, which may not reach them."""
 
@@ -48,10 +47,6 @@ Resource = dict[str, Any]
 """A resource of the state, as in `pulumi stack export`."""
 Resources = dict[str, Resource]
 """Resources of the state by URN."""
-
-
-class ToolError(Exception):
-    """An error the user can act on; only its text is shown."""
 
 
 @dataclass(frozen=True)
@@ -183,21 +178,8 @@ def pulumi(*arguments: str) -> int:
             code = process.wait()
         except KeyboardInterrupt:
             continue
-        prune_history()
+        state.prune_history(STACK)
         return code
-
-
-def prune_history() -> None:
-    """Keep the newest runs' history and backups if the state is on this machine; the engine never prunes them."""
-    for folder in backend_folder():
-        for kind in ("history", "backups"):
-            files: dict[int, list[Path]] = {}
-            for path in (folder / kind / PACKAGE / STACK).glob("*"):
-                if found := re.match(rf"{re.escape(STACK)}[-.](\d+)\.", path.name):
-                    files.setdefault(int(found[1]), []).append(path)
-            for when in sorted(files)[:-KEPT_RUNS]:
-                for path in files[when]:
-                    path.unlink(missing_ok=True)
 
 
 def pulumi_json(*arguments: str) -> Any:
@@ -272,8 +254,9 @@ def _by_urn(deployment: Any) -> Resources:
 
 def _deployment() -> Any:
     """Return the stack's state, from its file if there is one, because the engine is slow to start."""
-    for path in _state_files():
-        return json.loads(path.read_text())["checkpoint"]["latest"] or {}
+    for path in state.files(STACK):
+        if document := state.read(path):
+            return document["checkpoint"].get("latest") or {}
     return pulumi_json("stack", "export")["deployment"]
 
 
@@ -311,8 +294,11 @@ def recover() -> Resources:
         ToolError: another pulumi is changing this stack.
     """
     for path in _locks():
-        lock = json.loads(path.read_text())
-        if lock["hostname"] == socket.gethostname() and not _is_pulumi(int(lock["pid"])):
+        lock = _lock(path)
+        if not lock:
+            print(f"removed a damaged lock: {path}")
+            path.unlink()
+        elif lock["hostname"] == socket.gethostname() and not _is_pulumi(int(lock["pid"])):
             print(f"removed the lock of process {lock['pid']}, which no longer runs")
             path.unlink()
         else:
@@ -320,9 +306,8 @@ def recover() -> Resources:
                 f"stack {STACK} is being changed by process {lock['pid']} of {lock['username']} on {lock['hostname']} "
                 f"since {lock['timestamp']}; wait until it ends, or end it, then run this again"
             )
-    for folder in backend_folder():
-        for path in (folder / "stacks" / PACKAGE).glob(f"{STACK}.json*.tmp"):
-            path.unlink()
+    state.remove_drafts(STACK)
+    state.require_room(STACK)
     deployment = _deployment()
     if deployment.get("pending_operations"):
         _drop_pending_operations()
@@ -333,54 +318,37 @@ def recover() -> Resources:
 def _drop_pending_operations() -> None:
     """Remove the list of pending operations from the state.
 
-    A file on this machine is replaced in one step: `pulumi stack import` would leave it empty on a full disk.
-
     Raises:
         ToolError: the state can't be written; it is unchanged.
     """
-    for path in _state_files():
-        state = json.loads(path.read_text())
-        del state["checkpoint"]["latest"]["pending_operations"]
-        draft = path.with_name(f"{path.name}.tmp")
-        try:
-            with draft.open("w") as file:
-                json.dump(state, file, indent=4)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        except OSError as error:
-            draft.unlink(missing_ok=True)
-            raise ToolError(f"can't write the state {path}: {error.strerror}; make room and run this again") from error
+    for path in state.files(STACK):
+        if document := state.read(path):
+            del document["checkpoint"]["latest"]["pending_operations"]
+            state.write(path, document)
         return
-    state = pulumi_json("stack", "export")
-    del state["deployment"]["pending_operations"]
+    exported = pulumi_json("stack", "export")
+    del exported["deployment"]["pending_operations"]
     subprocess.run(
         ["pulumi", "stack", "import", "--stack", STACK],
-        input=json.dumps(state),
+        input=json.dumps(exported),
         text=True,
         check=True,
         capture_output=True,
     )
 
 
-def _state_files() -> Iterator[Path]:
-    """Yield the stack's state file, if it is on this machine and not compressed."""
-    for folder in backend_folder():
-        path = folder / "stacks" / PACKAGE / f"{STACK}.json"
-        if path.exists():
-            yield path
-
-
-def backend_folder() -> Iterator[Path]:
-    """Yield the state's folder, if it is on this machine."""
-    url = urllib.parse.urlsplit(os.environ.get("PULUMI_BACKEND_URL", ""))
-    if url.scheme == "file":
-        yield Path(urllib.parse.unquote(url.path)) / ".pulumi"
-
-
 def _locks() -> Iterator[Path]:
-    for folder in backend_folder():
+    for folder in state.backend_folder():
         yield from sorted((folder / "locks" / "organization" / PACKAGE / STACK).glob("*.json"))
+
+
+def _lock(path: Path) -> dict[str, Any]:
+    """Return what a lock says of its holder; empty if its file is damaged."""
+    try:
+        lock: dict[str, Any] = json.loads(path.read_text())
+    except ValueError:
+        return {}
+    return lock
 
 
 def _is_pulumi(pid: int) -> bool:

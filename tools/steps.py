@@ -17,8 +17,12 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "swar
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class SetupError(Exception):
+class ToolError(Exception):
     """An error the user can act on; only its text is shown."""
+
+
+class SetupError(ToolError):
+    """A ToolError of set-up."""
 
 
 def say(text: str) -> None:

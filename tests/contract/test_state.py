@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.replay import STACK, NewStage, Stage
-from tools import stack
+from tools import stack, state
 
 
 @pytest.fixture
@@ -17,15 +17,16 @@ def interrupted(
 ) -> tuple[Stage, Path]:
     """A stack whose last run was cut off, and its state file."""
     stage = bundled_stage(request.node.name)
-    for name in ("PACKAGE", "STACK"):
-        monkeypatch.setattr(stack, name, STACK)
+    for module in (stack, state):
+        monkeypatch.setattr(module, "PACKAGE", STACK)
+    monkeypatch.setattr(stack, "STACK", STACK)
     monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{stage.folder}/state")
     assert stage.run("up").exit == 0
     (path,) = (stage.folder / "state/.pulumi/stacks").rglob(f"{STACK}.json")
-    state = json.loads(path.read_text())
-    latest = state["checkpoint"]["latest"]
+    document = json.loads(path.read_text())
+    latest = document["checkpoint"]["latest"]
     latest["pending_operations"] = [{"resource": latest["resources"][-1], "type": "updating"}]
-    path.write_text(json.dumps(state))
+    path.write_text(json.dumps(document))
     return stage, path
 
 
@@ -61,16 +62,32 @@ def test_history_and_backups_of_old_runs_are_removed_and_the_engine_goes_on(
     bundled_stage: NewStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = bundled_stage("history")
-    for name in ("PACKAGE", "STACK"):
-        monkeypatch.setattr(stack, name, STACK)
-    monkeypatch.setattr(stack, "KEPT_RUNS", 2)
+    monkeypatch.setattr(state, "PACKAGE", STACK)
+    monkeypatch.setattr(state, "KEPT_RUNS", 2)
     monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{stage.folder}/state")
     for _ in range(3):
         assert stage.run("up").exit == 0
 
-    stack.prune_history()
+    state.prune_history(STACK)
 
     assert len(json.loads(stage.pulumi("stack", "history", "--json").stdout)) == 2
     backups = [path for path in (stage.folder / "state/.pulumi/backups").rglob("*.json") if path.is_file()]
     assert len(backups) == 2
     assert stage.run("up").exit == 0
+
+
+def test_the_engine_goes_on_from_a_restored_checkpoint(
+    bundled_stage: NewStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = bundled_stage("restored")
+    monkeypatch.setattr(state, "PACKAGE", STACK)
+    monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{stage.folder}/state")
+    assert stage.run("up").exit == 0
+    (path,) = state.files(STACK)
+    path.write_text(path.read_text()[:200])
+    assert stage.run("up").exit != 0
+
+    assert "restored its checkpoint" in state.restore(STACK)
+
+    again = stage.run("up")
+    assert (again.exit, again.steps) == (0, [])

@@ -17,9 +17,10 @@ BASIC_PROGRAMS = (
     *("install", "kill", "ln", "mkdir", "mv", "readlink", "rm", "sed", "setsid", "sh", "sha256sum", "sleep", "sort"),
     *("tail", "timeout", "touch", "tr", "uname"),
 )
-TOOLS = (
-    *("__init__.py", "daemon", "engines.py", "environment.py", "golang.py", "lib.sh", "official_engine.py", "packages"),
-    *("setup", "step", "steps.py"),
+OWN_FILES = (
+    *("components/__init__.py", "components/contract.py", "tools/__init__.py", "tools/daemon", "tools/engines.py"),
+    *("tools/environment.py", "tools/golang.py", "tools/lib.sh", "tools/official_engine.py", "tools/packages"),
+    *("tools/setup", "tools/state.py", "tools/step", "tools/steps.py"),
 )
 PINNED = "pulumi==3.272.0\npulumi-command==1.2.1\npulumi-docker==5.2.0\n"
 
@@ -37,11 +38,18 @@ class Sandbox:
         self.state = self.folder / "the user's state" / "swarm-site"
         self.cache = self.folder / "cache" / "swarm-site"
         self.run_folder = self.folder / "run"
-        for folder in (self.clone / "tools", self.programs, self.state / "log", self.state / "work", self.cache):
+        for folder in (
+            self.clone / "components",
+            self.clone / "tools",
+            self.programs,
+            self.state / "log",
+            self.state / "work",
+            self.cache,
+        ):
             folder.mkdir(parents=True)
         self.run_folder.mkdir()
-        for name in TOOLS:
-            shutil.copy(REPOSITORY / "tools" / name, self.clone / "tools" / name)
+        for name in OWN_FILES:
+            shutil.copy(REPOSITORY / name, self.clone / name)
         for name in ("actionlint", "engine"):
             self.write(f"tools/{name}/go.mod", "pinned\n")
             self.write(f"tools/{name}/go.sum", "pinned\n")

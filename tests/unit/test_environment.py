@@ -479,6 +479,20 @@ def test_a_stack_that_can_not_be_selected_is_a_failure(clone: Sandbox) -> None:
     )
 
 
+@pytest.mark.parametrize("own", [False, True], ids=["the own folder", "a folder of the user's"])
+def test_a_damaged_state_is_restored_before_pulumi_selects_the_stack(clone: Sandbox, own: bool) -> None:
+    states = (clone.folder / "states" if own else clone.state / "pulumi") / ".pulumi/stacks/swarm-site"
+    states.mkdir(parents=True)
+    (states / "dev.json").touch()
+    (states / "dev.json.bak").write_text('{"checkpoint": {}}')
+    clone.stub("pulumi", f'[[ $* != *select* ]] || cat "{states}/dev.json" >"$HOME/selected"; {ENGINE_THAT_FETCHES}')
+    environment = {"PULUMI_BACKEND_URL": f"file://{quote(str(clone.folder))}/states"} if own else {}
+    result = main(clone, "preview", **environment)
+    succeeded(result)
+    assert "the state of stack dev is damaged; restored its checkpoint of " in result.stderr
+    assert clone.calls("selected") == ['{"checkpoint": {}}']
+
+
 def test_something_of_the_users_own_is_never_replaced_by_a_link(clone: Sandbox) -> None:
     own = clone.clone / ".venv"
     own.mkdir()

@@ -1,60 +1,15 @@
 """How the tools read a stack's state on this machine, and select from it."""
 
 import http.server
-import json
-import subprocess
 import threading
 import urllib.request
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from components.contract import PACKAGE, Step
+from components.contract import Step
 from tests.listener import EXCEPTIONS, listener
 from tests.unit.state import command, outputs, service, state
 from tools import observe, stack, up
-
-
-def test_half_written_files_of_a_killed_run_are_removed_and_no_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{tmp_path}?metadata=skip")
-    monkeypatch.setattr(stack, "STACK", "dev")
-    states = tmp_path / ".pulumi/stacks" / PACKAGE
-    states.mkdir(parents=True)
-    (states / "dev.json").write_text(json.dumps({"checkpoint": {"latest": None}}))
-    for name in ("dev.json.bak", "dev.json.attrs", "dev.json.18ea.tmp", "dev.json.bak.18eb.tmp", "dev2.json.18ec.tmp"):
-        (states / name).touch()
-
-    assert stack.recover() == {}
-    assert sorted(path.name for path in states.iterdir()) == [
-        "dev.json",
-        "dev.json.attrs",
-        "dev.json.bak",
-        "dev2.json.18ec.tmp",
-    ]
-
-
-def test_history_and_backups_of_the_ten_newest_runs_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{tmp_path}?metadata=skip")
-    monkeypatch.setattr(stack, "STACK", "dev")
-    endings = {"history": ("-{}.history.json", "-{}.checkpoint.json.attrs"), "backups": (".{}.json", ".{}.json.attrs")}
-    for kind, names in endings.items():
-        folder = tmp_path / ".pulumi" / kind / PACKAGE / "dev"
-        folder.mkdir(parents=True)
-        for number in range(995, 1010):
-            for name in names:
-                (folder / f"dev{name.format(number)}").touch()
-        (folder / "a user's own").touch()
-    monkeypatch.setattr(subprocess, "Popen", lambda *_: SimpleNamespace(wait=lambda: 3))
-
-    assert stack.pulumi("up") == 3
-
-    for kind, names in endings.items():
-        left = {path.name for path in (tmp_path / ".pulumi" / kind / PACKAGE / "dev").iterdir()}
-        newest = {f"dev{name.format(number)}" for number in range(1000, 1010) for name in names}
-        assert left == newest | {"a user's own"}
 
 
 class Page(http.server.BaseHTTPRequestHandler):
