@@ -7,8 +7,8 @@ import urllib.parse
 from collections.abc import Iterable, Sequence
 from email.message import Message
 
-from components.contract import LABEL_DRAINED, LABEL_SERVICE, MACHINE_COMPLETE, Step
-from tools import stack
+from components.contract import LABEL_DRAINED, MACHINE_COMPLETE, Step
+from tools import services, stack
 from tools.observe import Finding, ask_swarm, outside_finding
 from tools.stack import NodeEntry, Resource, Resources, ToolError
 
@@ -36,7 +36,6 @@ def up() -> int:
     manager = stack.elected_manager([entry for entry in entries if entry.name not in dead])
     behind: list[str] = []
     if manager:
-        remove_lost_services(manager, known)
         availability = members(manager)
         for name in dead:
             if name in availability:  # an interrupted leave may have removed the entry
@@ -45,6 +44,8 @@ def up() -> int:
         # These answer again; they are activated last, when they have caught up.
         behind = [name for name, state in availability.items() if state == "Drain" and name not in dead]
     errors = task_errors(manager)
+    if manager:
+        known = services.reconcile(manager, known, excludes(known, dead))
     arguments = ("--yes", "--skip-preview", "--suppress-outputs", *replaces(known), *excludes(known, dead))
     if stack.pulumi("up", *arguments) != 0:
         manager = stack.living_manager([entry for entry in stack.nodes() if entry.name not in dead])
@@ -136,8 +137,12 @@ def activate(known: Resources, node: str) -> None:
 
 
 def created_entries(known: Resources) -> list[NodeEntry]:
-    """Return the nodes whose machines are completely created and not partly removed since."""
-    return [entry for entry in stack.nodes() if _machine(entry, known) and _is_complete(entry)]
+    """Return the nodes whose machines are completely created and not partly removed since, whatever the state lost."""
+    return [
+        entry
+        for entry in stack.nodes()
+        if _is_complete(entry) and (_machine(entry, known) or not stack.commands(known, Step.MACHINE, entry.name))
+    ]
 
 
 def replaces(known: Resources) -> list[str]:
@@ -198,16 +203,6 @@ def drain(manager: str, name: str) -> None:
     """Drain a dead node, with the reason as a label."""
     reason = f"{LABEL_DRAINED}=make up found it unreachable"
     manage(manager, "node", "update", "--availability", "drain", "--label-add", reason, name)
-
-
-def remove_lost_services(manager: str, known: Resources) -> None:
-    """Remove running services missing from the state, so that they can be re-created."""
-    names = {service["inputs"]["name"] for service in stack.services(known)}
-    listing = ("service", "ls", "--filter", f"label={LABEL_SERVICE}", "--format", "{{.Name}}")
-    found = stack.on_node(manager, "docker", *listing)
-    for name in set(found.stdout.split()) - names:
-        print(f"service {name} is missing from the state; removing it, so that it can be created again")
-        stack.on_node(manager, "docker", "service", "rm", name)
 
 
 def task_errors(manager: str | None) -> dict[str, str]:
