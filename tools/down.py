@@ -6,14 +6,14 @@ import time
 from pathlib import Path
 
 from components.contract import FOLDER_HOST, MACHINE_ADOPTED, PACKAGE
-from tools import stack, state
+from tools import folder, stack, state
 from tools.stack import ToolError
 
 
 def down() -> int:
     """Destroy the stack, sweep leftovers missing from the state, and remove its state."""
     begin = time.monotonic()
-    stack.recover()
+    folder.derive(stack.recover())
     provider = stack.provider()  # recorded in the folder removed below
     # Ask now: afterwards there is no way to tell which hosts could not be released.
     kept = stack.unreachable(

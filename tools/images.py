@@ -55,6 +55,16 @@ def find_archive(folder: Path, reference: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
+def cache_folder(variables: Mapping[str, str]) -> Path:
+    """Return the folder of the cache, which variables of the environment may move."""
+    return Path(variables.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "swarm-site"
+
+
+def archive_of(reference: str, variables: Mapping[str, str]) -> Path:
+    """Return the path of an image's archive in the cache."""
+    return cache_folder(variables) / "images" / f"{reference.rpartition('/')[2].replace(':', '-', 1)}.tar"
+
+
 def mirrored(reference: str, mirror: str) -> str | None:
     """Return an image's name at a Docker Hub mirror; None without a mirror, or for another registry's image."""
     path = reference.removeprefix("docker.io/")
@@ -95,8 +105,8 @@ class Job:
         self.archives, self.keeps_archive = Path(inputs.get("ARCHIVES") or "images"), inputs.get("KEEP_ARCHIVE") == "1"
         self.name = self.image.rpartition("/")[2].replace(":", "-", 1)
         self.base, self.label = f"localhost/site/base:{self.name}", f"site.recipe={self.name}"
-        cache = Path(inputs.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "swarm-site"
-        self.archive, self.work = cache / "images" / f"{self.name}.tar", cache / "work" / self.name
+        cache = cache_folder(inputs)
+        self.archive, self.work = archive_of(self.image, inputs), cache / "work" / self.name
         self.lock, self.start = cache / "locks" / self.name, time.monotonic()
         self.tried: list[str] = []
         self.child: subprocess.Popen[bytes] | None = None

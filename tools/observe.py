@@ -47,8 +47,8 @@ class Member:
 class Observation:
     """The result of all checks.
 
-    `facts` by key for each node that answers; the swarm's members, services and tasks; `pages` maps each proxy's URL to
-    the reason why it serves no page, empty if it serves one.
+    `facts` by key for each node that answers; the swarm's members, services with their last updates, and tasks; `pages`
+    maps each proxy's URL to the reason why it serves no page, empty if it serves one.
     """
 
     entries: list[NodeEntry]
@@ -58,6 +58,7 @@ class Observation:
     manager: str | None = None
     members: dict[str, Member] = field(default_factory=dict)
     services: dict[str, list[str]] = field(default_factory=dict)
+    updates: dict[str, list[str]] = field(default_factory=dict)
     tasks: list[list[str]] = field(default_factory=list)
     faults: list[list[str]] = field(default_factory=list)
     pages: dict[str, str] = field(default_factory=dict)
@@ -92,10 +93,15 @@ def observe() -> Observation:
     with ThreadPoolExecutor(max_workers=max(len(entries), 1)) as pool:
         answers = pool.map(lambda entry: _facts(entry.name, images), entries)
     facts = {entry.name: found for entry, found in zip(entries, answers, strict=True) if found}
-    seen = Observation(entries=entries, resources=known, outputs=outputs, facts=facts)
+    manager = stack.living_manager([entry for entry in entries if entry.name in facts])
+    seen = Observation(entries=entries, resources=known, outputs=outputs, facts=facts, manager=manager)
     _ask_manager(seen)
     seen.pages = {url: page_fault(url) for url in outputs.get("proxy_urls", [])}
-    seen.findings = [*_page_findings(seen), *_node_findings(seen), *_service_findings(seen)]
+    services = stack.services(known) if manager else []
+    changed, fault = _changed_services(services)
+    seen.findings = [*_page_findings(seen), *_node_findings(seen), *_service_findings(seen, changed)]
+    if fault:
+        seen.findings.append(Finding("services", f"can't be compared with the settings: {fault}", "make status"))
     return seen
 
 
@@ -115,7 +121,6 @@ def ask_swarm(manager: str) -> list[list[str]]:
 
 
 def _ask_manager(seen: Observation) -> None:
-    seen.manager = stack.living_manager([entry for entry in seen.entries if entry.name in seen.facts])
     if not seen.manager:
         return
     rows: dict[str, list[list[str]]] = {}
@@ -126,6 +131,7 @@ def _ask_manager(seen: Observation) -> None:
         reason = drained.get(name, "") if availability == "Drain" else ""
         seen.members[name] = Member(name, status, availability, managing, reason)
     seen.services = {row[0]: row for row in rows.get("service", [])}
+    seen.updates = {name: update for name, *update in rows.get("update", [])}
     seen.tasks = rows.get("task", [])
     seen.faults = rows.get("fault", [])
 
@@ -168,6 +174,9 @@ def _node_findings(seen: Observation) -> Iterator[Finding]:
                 if stack.provider() == "ssh"
                 else f"make up starts it; if it is lost for good: make repair NODE={entry.name}",
             )
+        elif "docker_error" in facts:
+            why = facts["docker_error"]
+            yield Finding(entry.name, f"answers and its Docker does not: {why}", "make up starts it, or skips the node")
         else:
             yield from _membership_findings(seen, entry, facts)
             yield from _delivery_findings(seen, entry.name, facts)
@@ -236,12 +245,18 @@ def _providers(seen: Observation, image: str) -> list[Resource]:
     return [command for command in commands if command["inputs"]["environment"]["IMAGE"] == image]
 
 
-def _service_findings(seen: Observation) -> Iterator[Finding]:
+def task_findings(manager: str, known: Resources) -> list[Finding]:
+    """Return what differs in the swarm's services and their tasks, without rereading the services' settings."""
+    seen = Observation(entries=[], resources=known, outputs={}, facts={}, manager=manager)
+    _ask_manager(seen)
+    return list(_service_findings(seen, {}))
+
+
+def _service_findings(seen: Observation, changed: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """Yield the findings of all services; `changed` lists the settings that differ, by service URN."""
     if not seen.manager:
         return
-    services = stack.services(seen.resources)
-    changed = _changed_services(services)
-    for service in services:
+    for service in stack.services(seen.resources):
         name = service["inputs"]["name"]
         row = seen.services.get(name)
         if row is None:
@@ -252,12 +267,25 @@ def _service_findings(seen: Observation) -> Iterator[Finding]:
         if replicas is not None and int(wanted) != int(replicas):
             yield Finding(f"service {name}", f"is scaled to {wanted} and should have {int(replicas)}", refresh=True)
         elif service["urn"] in changed:
-            paths = ", ".join(changed[service["urn"]])
-            yield Finding(f"service {name}", f"was changed by hand ({paths})", refresh=True)
+            yield _changed(name, changed[service["urn"]], *seen.updates.get(name, ["", ""]))
         if int(running) < int(wanted):
-            faults = [f"{fault[1]}: {fault[2]}" for fault in seen.faults if service_of(fault[0]) == name]
+            faults = [f"{fault[1]}: {_cause(seen, fault)}" for fault in seen.faults if service_of(fault[0]) == name]
             why = f": {'; '.join(faults[:3])}" if faults else ""
             yield Finding(f"service {name}", f"runs {running} of {wanted} tasks{why}")
+
+
+def _cause(seen: Observation, fault: Sequence[str]) -> str:
+    """Return a failed task's error, and its memory limit if it was killed for exceeding that."""
+    limit = seen.facts.get(fault[1], {}).get(f"oom:{fault[3]}")
+    return f"killed for exceeding its memory limit of {int(limit) // 2**20} MB" if limit else fault[2]
+
+
+def _changed(name: str, paths: Sequence[str], update: str, message: str) -> Finding:
+    """Return the finding for a service that differs from its settings; `update` is the state of its last update."""
+    if update.startswith("rollback"):
+        return Finding(f"service {name}", f"was rolled back ({message})", "make logs; correct the cause, then: make up")
+    what = f"was changed by hand, or by a run that failed ({', '.join(paths)})"
+    return Finding(f"service {name}", what, refresh=True)
 
 
 def service_of(task: str) -> str:
@@ -265,13 +293,16 @@ def service_of(task: str) -> str:
     return task.rpartition(" ")[2].partition(".")[0]
 
 
-def _changed_services(services: Sequence[Resource]) -> dict[str, list[str]]:
-    """Return the paths of inputs that differ from the last `up`, by service URN."""
+def _changed_services(services: Sequence[Resource]) -> tuple[dict[str, list[str]], str]:
+    """Return the paths of inputs that differ from the last `up`, by service URN, or why they can't be compared."""
     if not services:
-        return {}
-    steps = stack.pulumi_json("refresh", "--preview-only", "--json", *stack.targets(services))["steps"]
-    return {
-        step["urn"]: paths
+        return {}, ""
+    try:
+        steps = stack.pulumi_json("refresh", "--preview-only", "--json", *stack.targets(services))["steps"]
+    except stack.ToolError as error:
+        return {}, str(error)
+    found = {
+        step["urn"]: [path for path in step.get("detailedDiff") or {} if not path.startswith(NORMALIZED_INPUTS)]
         for step in steps
-        if (paths := [path for path in step.get("detailedDiff") or {} if not path.startswith(NORMALIZED_INPUTS)])
     }
+    return {urn: paths for urn, paths in found.items() if paths}, ""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from components.contract import Step
-from tools import stack, up
+from tools import folder, stack, up, wake
 from tools.observe import Finding, observe
 from tools.stack import Resource, Resources, ToolError
 
@@ -21,7 +21,11 @@ def repair() -> int:
     node = os.environ.get("NODE", "")
     if not known:
         raise ToolError(f"stack {stack.STACK} is not up, so there is nothing to repair; run: make up")
-    dead = up.wake(up.created_entries(known))
+    folder.require_key(known)
+    folder.derive(known)
+    if node:
+        folder.provide_sources(known, Step.BOX, Step.IMAGE)
+    dead = list(wake.wake(wake.created_entries(known)))
     recreate_swarm(dead)
     if node:
         rebuild(known, node, [name for name in dead if name != node])
@@ -71,7 +75,7 @@ def recreate_swarm(dead: Sequence[str]) -> None:
             flags = ("--force-new-cluster", "--advertise-addr", entry.address)
             done = stack.on_node(entry.name, "docker", "swarm", "init", *flags, seconds=60)
             if done.returncode != 0:
-                raise ToolError(f"{entry.name} can't re-create the swarm: {done.stderr.strip()}; run: make status")
+                raise ToolError(f"{entry.name} can't re-create the swarm: {stack.words(done)}; run: make status")
             forget_managers(entry.name)
             return
     raise ToolError("no swarm manager is left to re-create the swarm from; rebuild the stack: make down, then make up")
@@ -97,7 +101,7 @@ def rebuild(known: Resources, node: str, dead: Sequence[str]) -> None:
         "--suppress-outputs",
         "--replace",
         machine[0]["urn"],
-        *up.replaces(known),
+        *wake.replaces(known),
         *up.excludes(known, dead),
     )
 

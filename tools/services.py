@@ -52,7 +52,7 @@ def _in_swarm(manager: str) -> tuple[dict[str, str], set[str], set[str]]:
     listing = bundle("status/services.sh")
     done = stack.on_node(manager, "bash", "--norc", "-c", listing, "services", seconds=LIST_SECONDS)
     if done.returncode != 0:
-        raise ToolError(f"{manager} can't list the services: {done.stderr.strip()}; run again: make up")
+        raise ToolError(f"{manager} can't list the services: {stack.words(done)}; run again: make up")
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     named = [row[1:] for row in rows if row[0] == "service"]
     return (

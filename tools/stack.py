@@ -105,6 +105,11 @@ def script(name: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def power(name: str, action: str) -> subprocess.CompletedProcess[str]:
+    """Ask the provider for a machine's `state` (on, off, none or unknown), to `start` it or to power it `off`."""
+    return script("machines/power.sh", PROVIDER=provider(), NODE=name, ACTION=action)
+
+
 def on_node(
     name: str, *command: str, seconds: float = ANSWER_SECONDS, text: str | None = None
 ) -> subprocess.CompletedProcess[str]:
@@ -142,20 +147,27 @@ def scaled(seconds: float) -> float:
 
 def unreachable(entries: Sequence[NodeEntry], seconds: float = ANSWER_SECONDS) -> list[NodeEntry]:
     """Return the nodes that do not answer within a time limit in seconds."""
-    answering = _succeeding(entries, "true", seconds=seconds)
-    return [entry for entry in entries if entry not in answering]
+    return [entry for entry, done in on_nodes(entries, "true", seconds=seconds).items() if done.returncode != 0]
 
 
 def living_manager(entries: Sequence[NodeEntry]) -> str | None:
     """Return the first node that answers and manages a swarm with a quorum."""
-    return next((entry.name for entry in _succeeding(entries, "docker", "node", "ls", "-q")), None)
+    answers = on_nodes(entries, "docker", "node", "ls", "-q").items()
+    return next((entry.name for entry, done in answers if done.returncode == 0), None)
 
 
-def _succeeding(entries: Sequence[NodeEntry], *command: str, seconds: float = ANSWER_SECONDS) -> Sequence[NodeEntry]:
-    """Return the nodes on which a command succeeds within a time limit in seconds; queries all in parallel."""
+def on_nodes(
+    entries: Sequence[NodeEntry], *command: str, seconds: float = ANSWER_SECONDS
+) -> dict[NodeEntry, subprocess.CompletedProcess[str]]:
+    """Run a command as root on several nodes in parallel; see `on_node`."""
     with ThreadPoolExecutor(max_workers=max(len(entries), 1)) as pool:
-        codes = pool.map(lambda entry: on_node(entry.name, *command, seconds=seconds).returncode, entries)
-    return [entry for entry, code in zip(entries, codes, strict=True) if code == 0]
+        done = pool.map(lambda entry: on_node(entry.name, *command, seconds=seconds), entries)
+    return dict(zip(entries, done, strict=True))
+
+
+def words(done: subprocess.CompletedProcess[str]) -> str:
+    """Return what a failed command said on either stream, on one line."""
+    return "; ".join(line for text in (done.stderr, done.stdout) for line in text.strip().splitlines() if line)
 
 
 def elected_manager(entries: Sequence[NodeEntry]) -> str | None:
@@ -190,7 +202,7 @@ def pulumi_json(*arguments: str) -> Any:
     """
     done = subprocess.run(["pulumi", *arguments, "--stack", STACK], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise ToolError(f"pulumi {arguments[0]} failed: {done.stderr.strip()}")
+        raise ToolError(f"pulumi {arguments[0]} failed: {words(done)}")
     return json.loads(done.stdout)
 
 

@@ -1,22 +1,23 @@
 """Bring the stack up: start stopped machines, exclude dead ones, and fetch the page."""
 
-import subprocess
 import time
 import urllib.error
 import urllib.parse
 from collections.abc import Iterable, Sequence
 from email.message import Message
 
-from components.contract import LABEL_DRAINED, MACHINE_COMPLETE, Step
-from tools import services, stack
-from tools.observe import Finding, ask_swarm, outside_finding
-from tools.stack import NodeEntry, Resource, Resources, ToolError
+from components.contract import LABEL_DRAINED, Step
+from tools import folder, services, stack, wake
+from tools.observe import Finding, ask_swarm, outside_finding, page_fault, task_findings
+from tools.stack import Resources, ToolError
 
 START_SECONDS = 60
 RETRY_SECONDS = 10
 """Grace period of a busy machine, or a swarm electing a leader, before it counts as failed."""
 RECONNECT_SECONDS = 30
 """Grace period of a node that connects to its swarm again; Docker's agent retries after up to 8 s each time."""
+TASK_SECONDS = 20
+"""Grace period of tasks that have just been created, on a node just activated for example."""
 RECONNECTING = ("active", "pending")
 """States of a node's Docker, without an error, from which it connects again by itself."""
 PAGE_SECONDS = 2
@@ -29,10 +30,15 @@ def up() -> int:
     """Bring the stack up and show the served page."""
     begin = time.monotonic()
     known = stack.recover()
-    entries = created_entries(known)
-    dead = wake(entries)
+    folder.require_key(known)
+    folder.derive(known)
+    folder.provide_sources(known, Step.BOX)
+    entries = wake.created_entries(known)
+    reasons = wake.wake(entries)
+    dead = list(reasons)
     if dead and len(dead) == len(entries):
-        raise ToolError(f"no node answers ({', '.join(dead)}); to rebuild them, run: make down, then make up")
+        faults = "\n".join(f"{name} {why}" for name, why in reasons.items())
+        raise ToolError(f"{faults}\nno node answers; to rebuild them, run: make down, then make up")
     manager = stack.elected_manager([entry for entry in entries if entry.name not in dead])
     behind: list[str] = []
     if manager:
@@ -40,13 +46,13 @@ def up() -> int:
         for name in dead:
             if name in availability:  # an interrupted leave may have removed the entry
                 drain(manager, name)
-            power_off(name)
+            wake.power_off(name)
         # These answer again; they are activated last, when they have caught up.
         behind = [name for name, state in availability.items() if state == "Drain" and name not in dead]
     errors = task_errors(manager)
     if manager:
         known = services.reconcile(manager, known, excludes(known, dead))
-    arguments = ("--yes", "--skip-preview", "--suppress-outputs", *replaces(known), *excludes(known, dead))
+    arguments = ("--yes", "--skip-preview", "--suppress-outputs", *wake.replaces(known), *excludes(known, dead))
     if stack.pulumi("up", *arguments) != 0:
         manager = stack.living_manager([entry for entry in stack.nodes() if entry.name not in dead])
         for _, error in sorted(task_errors(manager).items() - errors.items()):
@@ -58,20 +64,42 @@ def up() -> int:
     for entry in stack.nodes():  # reread: a node that was behind may have been removed
         if entry.name in behind and entry.name not in [finding.part for finding in outside]:
             activate(known, entry.name)
-    for name in dead:
-        print(f"{name} is unreachable: drained and skipped; it catches up on the next make up")
     addresses = [entry.address for entry in entries if entry.name in dead]
     urls = stack.outputs(known)["proxy_urls"]
+    urls = [url for url in urls if urllib.parse.urlsplit(url).hostname not in addresses]
+    remedy = "it catches up on the next make up"
+    different = [*(Finding(name, f"{why}: drained and skipped", remedy) for name, why in reasons.items()), *outside]
     try:
-        show_page([url for url in urls if urllib.parse.urlsplit(url).hostname not in addresses])
+        show_page(urls)
+        different += incomplete(dead, known, urls)
     finally:
-        show(outside)
-    print(f"up after {stack.since(begin)}{', with nodes outside the swarm' if outside else ''}")
-    return 1 if outside else 0
+        show(different)
+    parts = ", ".join(finding.part for finding in different)
+    print(f"up after {stack.since(begin)}{f', except for: {parts}' if different else ''}")
+    return 1 if different else 0
+
+
+def incomplete(dead: Sequence[str], known: Resources, urls: Sequence[str]) -> list[Finding]:
+    """Return services that lack tasks and proxies that do not answer, once they had time to start.
+
+    Args:
+        dead: names of the dead nodes.
+        known: resources of the state.
+        urls: URLs of the proxies on living nodes.
+    """
+    deadline = time.monotonic() + stack.scaled(TASK_SECONDS)
+    living = [entry for entry in stack.nodes() if entry.name not in dead]
+    while True:
+        found = [Finding(url, f"does not answer: {fault}") for url in urls if (fault := page_fault(url))]
+        if manager := stack.living_manager(living):
+            found += task_findings(manager, known)
+        if not found or time.monotonic() >= deadline:
+            return found
+        time.sleep(0.2)
 
 
 def outside_swarm(dead: Sequence[str]) -> list[Finding]:
-    """Return current nodes that answer but are outside the swarm.
+    """Return current nodes that died meanwhile, or answer and are outside the swarm.
 
     A node that just started, or was demoted, takes a moment to reconnect: the swarm may count it as down, or not know
     its name yet, while its own Docker is a member without an error. A new leader does not know of any node at first.
@@ -81,7 +109,8 @@ def outside_swarm(dead: Sequence[str]) -> list[Finding]:
     while True:
         manager = stack.living_manager(living)
         statuses = member_statuses(manager) if manager else {}
-        states = swarm_states(entry.name for entry in living if statuses.get(entry.name) != "Ready")
+        missing = [entry.name for entry in living if statuses.get(entry.name) != "Ready"]
+        states = swarm_states(missing)
         pending = [
             name
             for name, (state, error) in states.items()
@@ -89,9 +118,12 @@ def outside_swarm(dead: Sequence[str]) -> list[Finding]:
         ]
         if not pending or time.monotonic() >= deadline:
             return [
-                outside_finding(name, *answer)
-                for name, answer in states.items()
-                if name in pending or answer[0] not in RECONNECTING or answer[1]
+                *(Finding(name, "does not answer any more", "make up") for name in missing if name not in states),
+                *(
+                    outside_finding(name, *answer)
+                    for name, answer in states.items()
+                    if name in pending or answer[0] not in RECONNECTING or answer[1]
+                ),
             ]
         time.sleep(0.2)
 
@@ -134,69 +166,6 @@ def activate(known: Resources, node: str) -> None:
     for step in (Step.IMAGE_DELIVERY, Step.ACTIVATION):
         for command in stack.commands(known, step, node):
             stack.run_again(command)
-
-
-def created_entries(known: Resources) -> list[NodeEntry]:
-    """Return the nodes whose machines are completely created and not partly removed since, whatever the state lost."""
-    return [
-        entry
-        for entry in stack.nodes()
-        if _is_complete(entry) and (_machine(entry, known) or not stack.commands(known, Step.MACHINE, entry.name))
-    ]
-
-
-def replaces(known: Resources) -> list[str]:
-    """Return the engine's arguments that replace partly removed machines of the state."""
-    machines = [_machine(entry, known) for entry in stack.nodes() if not _is_complete(entry)]
-    return [argument for machine in machines if machine for argument in ("--replace", machine["urn"])]
-
-
-def _machine(entry: NodeEntry, known: Resources) -> Resource | None:
-    """Return a node's machine in the state, unless a replacement is pending: the engine creates that itself."""
-    machines = stack.commands(known, Step.MACHINE, entry.name)
-    return next((machine for machine in machines if not machine.get("pendingReplacement")), None)
-
-
-def _is_complete(entry: NodeEntry) -> bool:
-    return (stack.machine_folder(entry.name) / MACHINE_COMPLETE.path).exists()
-
-
-def wake(entries: Sequence[NodeEntry]) -> list[str]:
-    """Start stopped machines; return the names of the dead ones.
-
-    A running machine that does not answer may just be busy: it is asked again, with a longer limit.
-    """
-    unreachable = stack.unreachable(entries)
-    if not unreachable:
-        return []
-    started = [entry for entry in unreachable if start(entry)]
-    deadline = time.monotonic() + stack.scaled(START_SECONDS)
-    while any(entry in started for entry in unreachable) and time.monotonic() < deadline:
-        unreachable = stack.unreachable(unreachable)
-    return [entry.name for entry in stack.unreachable(unreachable, RETRY_SECONDS)]
-
-
-def start(entry: NodeEntry) -> bool:
-    """Start an existing, stopped machine."""
-    if power(entry.name, "state").stdout != "off\n":
-        return False
-    print(f"{entry.name} was stopped; starting it", flush=True)
-    return power(entry.name, "start").returncode == 0
-
-
-def power_off(name: str) -> None:
-    """Power off a dead machine that still runs: cut off or hung, it would serve stale content on its return."""
-    state = power(name, "state").stdout
-    if state == "on\n":
-        print(f"{name} runs and does not answer; powering it off, the next make up starts it", flush=True)
-        power(name, "off")
-    elif state == "unknown\n":
-        print(f"{name} is unreachable and can't be powered off from here; it may still serve stale content")
-
-
-def power(name: str, action: str) -> subprocess.CompletedProcess[str]:
-    """Ask the provider for a machine's `state` (on, off, none or unknown), to `start` it or to power it `off`."""
-    return stack.script("machines/power.sh", PROVIDER=stack.provider(), NODE=name, ACTION=action)
 
 
 def drain(manager: str, name: str) -> None:
@@ -245,7 +214,7 @@ def manage(manager: str, *arguments: str) -> str:
             return done.stdout
         if time.monotonic() >= deadline:
             failed = f"`docker {' '.join(arguments)}` failed on {manager}"
-            raise ToolError(f"{failed}: {done.stderr.strip()}; run again: make up")
+            raise ToolError(f"{failed}: {stack.words(done)}; run again: make up")
         time.sleep(0.2)
 
 

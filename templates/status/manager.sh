@@ -9,6 +9,8 @@ tab=$'\t'
 docker node ls -q |
   xargs docker node inspect -f "drained$tab{{.Description.Hostname}}$tab{{index .Spec.Labels \"$LABEL_PROXY\"}}$tab{{index .Spec.Labels \"$LABEL_DRAINED\"}}"
 docker service ls --format 'service\t{{.Name}}\t{{.Replicas}}'
+docker service ls -q |
+  xargs -r docker service inspect -f "{{with .UpdateStatus}}update$tab{{\$.Spec.Name}}$tab{{.State}}$tab{{.Message}}{{end}}" | sed '/^$/d'
 docker service ls -q | xargs -r docker service ps --filter desired-state=running --format 'task\t{{.Name}}\t{{.Node}}\t{{.CurrentState}}'
 # A task that ended without an error was stopped after a failed health check: Docker keeps no error for it.
 docker service ls -q |

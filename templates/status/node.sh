@@ -4,13 +4,20 @@ set -euo pipefail
 . templates/contract.sh
 . templates/content/manifest.sh
 
-echo "docker $(docker info -f '{{.ServerVersion}}')"
+if ! version=$(timeout 10 docker version -f '{{.Server.Version}}' 2>&1); then
+  echo "docker_error ${version//$'\n'/ }"
+  exit 0
+fi
+echo "docker $version"
 read -r state error <<<"$(docker info -f '{{.Swarm.LocalNodeState}} {{.Swarm.Error}}' | tr '\n' ' ')"
 echo "swarm $state"
 if [[ -n $error ]]; then echo "swarm_error $error"; fi
 for image; do
   if docker image inspect "$image" >/dev/null 2>&1; then echo "image:$image present"; fi
 done
+# Their memory limit killed them.
+docker ps -aq --filter "label=$LABEL_PART" --filter exited=137 |
+  xargs -r docker inspect -f "{{if .State.OOMKilled}}oom:{{index .Config.Labels \"com.docker.swarm.task.id\"}} {{.HostConfig.Memory}}{{end}}" | sed '/^$/d'
 if release=$(readlink "$FOLDER_CONTENT/current"); then
   echo "release ${release#releases/}"
   if intact "$FOLDER_CONTENT/$release" "$FOLDER_CONTENT/manifests/${release#releases/}" 2>/dev/null; then echo "release_intact yes"; fi

@@ -45,6 +45,8 @@ if [[ -e $DISSOLVING && $(cat "$DISSOLVING") == "$PPID" ]]; then
   say "the whole swarm is being removed; nothing to hand over"
   exit 0
 fi
+# Without the list of nodes, nothing proves that no other one is there.
+[[ -e $NODES_FILE ]] || fail "the stack's folder $WORK was removed or emptied, and nothing is known of the swarm; write it again: make up"
 take_lock "$LOCKS/leave" 1800
 mapfile -t others < <(peers)
 # After an interrupted leave, a node stays drained until the leave is rerun or it is activated: do not wait for it.
@@ -60,8 +62,13 @@ if ! manager_among_peers; then
   exit 0
 fi
 
+# A node is as good as its Docker: without one it could be demoted and then not leave.
 alive=""
-if answers "$NODE"; then alive=yes; else say "does not answer; removing its entry"; fi
+if is_created "$NODE" && LIMIT=15 on_node "$NODE" docker info </dev/null >/dev/null 2>&1; then
+  alive=yes
+else
+  say "does not answer, or its Docker does not; removing its entry"
+fi
 # An interrupted leave may already have removed the entry.
 listed=$(on_node "$manager" entries "$NODE" </dev/null)
 # Before the cluster is complete, and after it was dissolved, there is nothing to hand over.

@@ -1,11 +1,14 @@
 # shellcheck shell=bash
 # Finds a manager, and has it work on another node's entry.
 
+# has_quorum NAME SECONDS: the node answers in time, and manages a swarm with a leader.
+has_quorum() { is_created "$1" && LIMIT=$2 on_node "$1" docker node ls -q </dev/null >/dev/null 2>&1; }
+
 # living_manager NAME…: prints the first node that manages a swarm with a quorum and answers within 5 s.
 living_manager() {
   local name
   for name; do
-    if is_created "$name" && LIMIT=5 on_node "$name" docker node ls -q </dev/null >/dev/null 2>&1; then
+    if has_quorum "$name" 5; then
       echo "$name"
       return 0
     fi

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Connects stdin and stdout to sshd on the first node whose swarm control port answers. Inputs: WORK.
+# Connects stdin and stdout to sshd on the first node that manages a swarm with a leader. Inputs: WORK.
 # ssh runs it as ProxyCommand of the alias swarm-manager, in the project's folder.
 set -euo pipefail
 . templates/lib.sh
+. templates/swarm/manager.sh
 
-tried="" limit=$(scaled 3)
-while read -r name address role <&3; do
-  config=$MACHINES/$name/$MACHINE_SSH_CONFIG
-  [[ $role == manager && -e $config ]] || continue
-  if ssh -F "$config" -o ConnectTimeout="$limit" "$name" "timeout $limit bash -c ': </dev/tcp/$address/2377'" </dev/null 2>/dev/null; then
-    exec ssh -F "$config" -o ConnectTimeout="$limit" -W localhost:22 "$name" 3<&-
+tried=""
+while read -r name _ role <&3; do
+  [[ $role == manager ]] || continue
+  if has_quorum "$name" 3; then
+    exec ssh -F "$MACHINES/$name/$MACHINE_SSH_CONFIG" -o ConnectTimeout="$(scaled 3)" -W localhost:22 "$name" 3<&-
   fi
   tried+=" $name"
 done 3<"$NODES_FILE"
-echo "no swarm manager answers (tried:${tried:- none}); run: make status" >&2
+echo "no swarm manager with a quorum answers (tried:${tried:- none}); run: make status" >&2
 exit 1

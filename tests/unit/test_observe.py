@@ -14,7 +14,7 @@ from components.scripts import bundle
 from tests.unit.state import command, outputs, service, state
 from tools import stack
 from tools.observe import Observation, drained_reason, observe
-from tools.stack import Resource
+from tools.stack import Resource, ToolError
 
 NODES = ("core-01", "core-02")
 IMAGES = {"nginx": "localhost:1/site-nginx:0a", "docs": "localhost:1/site-docs:0b"}
@@ -52,6 +52,7 @@ class Nodes:
     members: dict[str, str] = field(default_factory=dict)
     drained: dict[str, str] = field(default_factory=dict)
     services: dict[str, str] = field(default_factory=lambda: {"backend": "2/2", "docs": "1/1", "proxy": "1/1"})
+    updates: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     asked: list[tuple[str, ...]] = field(default_factory=list)
     page: str = ""
@@ -80,6 +81,7 @@ class Nodes:
         yield from (f"node\t{name}\t{member}" for name, member in self.members.items())
         yield from (f"drained\t{name}\t{labels}" for name, labels in self.drained.items())
         yield from (f"service\t{name}\t{replicas}" for name, replicas in self.services.items())
+        yield from (f"update\t{name}\t{update}" for name, update in self.updates.items())
         yield from (f"fault\t{line}" for line in self.faults)
 
 
@@ -240,4 +242,35 @@ def test_the_inputs_that_a_service_was_changed_in_are_named(nodes: Nodes, monkey
         step(proxy, "taskSpec.networksAdvanceds[0].id"),
     ]
     monkeypatch.setattr(stack, "pulumi_json", lambda *_: {"steps": steps})
-    assert found(observe()) == {"service docs": ("was changed by hand (taskSpec.containerSpec.env)", [])}
+    what = "was changed by hand, or by a run that failed (taskSpec.containerSpec.env)"
+    assert found(observe()) == {"service docs": (what, [])}
+    nodes.updates["docs"] = "rollback_completed\trollback completed"
+    assert found(observe()) == {"service docs": ("was rolled back (rollback completed)", [])}
+
+
+def test_services_that_can_not_be_compared_hide_nothing_else(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: str) -> None:
+        raise ToolError("pulumi refresh failed: no swarm manager with a quorum answers")
+
+    monkeypatch.setattr(stack, "pulumi_json", refuse)
+    del nodes.facts["core-02"]["release"]
+    fault = "can't be compared with the settings: pulumi refresh failed: no swarm manager with a quorum answers"
+    assert found(observe()) == {
+        "content on core-02": (f"is release none, not {RELEASE[:12]}", ["content-core-02", "content-switch-core-02"]),
+        "services": (fault, []),
+    }
+
+
+def test_a_node_without_its_docker_is_named_and_nothing_else_of_it(nodes: Nodes) -> None:
+    nodes.facts["core-02"] = {"docker_error": "Is the docker daemon running?"}
+    why = "answers and its Docker does not: Is the docker daemon running?"
+    assert found(observe()) == {"core-02": (why, [])}
+
+
+def test_a_task_that_was_killed_for_memory_is_called_so(nodes: Nodes) -> None:
+    nodes.services["docs"] = "0/1"
+    nodes.faults = ["docs.1\tcore-02\ttask: non-zero exit (137)\tt1\tFailed"]
+    assert found(observe())["service docs"][0] == "runs 0 of 1 tasks: core-02: task: non-zero exit (137)"
+    nodes.facts["core-02"]["oom:t1"] = "67108864"
+    killed = "runs 0 of 1 tasks: core-02: killed for exceeding its memory limit of 64 MB"
+    assert found(observe())["service docs"][0] == killed

@@ -48,7 +48,9 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def on_node(name: str, *command: str, seconds: float = 0) -> subprocess.CompletedProcess[str]:
         if command[0] == "docker":
             given["calls"].append([name, *command])
-        return subprocess.CompletedProcess(command, int(not given["answers"]), given["listed"], "no leader")
+        return subprocess.CompletedProcess(
+            command, int(not given["answers"]), given["listed"] if given["answers"] else "", "no leader"
+        )
 
     monkeypatch.setattr(stack, "pulumi", pulumi)
     monkeypatch.setattr(stack, "on_node", on_node)

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import subprocess
 import time
 import urllib.error
@@ -14,8 +15,9 @@ import pytest
 
 from components.contract import Step
 from tests.unit.state import command, outputs, service, state
-from tools import repair, stack, up
-from tools.stack import NodeEntry, ToolError
+from tools import repair, stack, up, wake
+from tools.observe import Finding
+from tools.stack import ToolError
 
 NODES = "core-01 192.168.56.11 manager\ncore-02 192.168.56.12 manager\ncore-03 192.168.56.13 worker\n"
 
@@ -26,16 +28,6 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "nodes").write_text(NODES)
     monkeypatch.setattr(stack, "WORK", tmp_path)
     return tmp_path
-
-
-def test_machines_that_are_half_created_or_half_removed_are_not_dead_nodes(work: Path) -> None:
-    one, two, three = (command(Step.MACHINE, f"machines-core-0{n}", f"core-0{n}") for n in (1, 2, 3))
-    # The old machine was removed, and the new one could not be created; the delete of the third was interrupted.
-    known = state(one, two | {"pendingReplacement": True}, three)
-    (work / "machines/core-01").mkdir(parents=True)
-    (work / "machines/core-01/complete").touch()
-    assert up.created_entries(known) == [NodeEntry("core-01", "192.168.56.11", "manager")]
-    assert up.replaces(known) == ["--replace", three["urn"]], "for the engine, it exists"
 
 
 # --- excluded nodes ---
@@ -85,19 +77,25 @@ def engine(work: Path, swarm: dict[str, tuple[str, str]], monkeypatch: pytest.Mo
     done: list[list[str]] = []
     nodes = ("core-01", "core-02", "core-03")
     known = state(
-        *(command(step, f"{step}-{node}", node) for step in (Step.MACHINE, Step.ACTIVATION) for node in nodes),
+        *(command(Step.MACHINE, f"machine-{node}", node, PROVIDER="docker", SSH_CONFIG="") for node in nodes),
+        *(command(Step.ACTIVATION, f"activation-{node}", node) for node in nodes),
         *(command(Step.IMAGE_DELIVERY, f"{image}-image-core-02", "core-02") for image in ("nginx", "docs")),
         outputs(proxy_urls=["http://192.168.56.12/", "http://192.168.56.13/"]),
     )
     for node in nodes:
         (work / "machines" / node).mkdir(parents=True)
         (work / "machines" / node / "complete").touch()
+    (work / "key").touch()
     monkeypatch.setattr(stack, "recover", lambda: known)
     monkeypatch.setattr(stack, "resources", lambda: known)
     monkeypatch.setattr(stack, "run_again", lambda command: done.append(["again", stack.name_of(command)]))
-    monkeypatch.setattr(up, "wake", lambda _: ["core-03"])
-    monkeypatch.setattr(up, "power_off", lambda name: done.append(["off", name]))
+    monkeypatch.setattr(wake, "wake", lambda _: {"core-03": "is unreachable (No route to host)"})
+    monkeypatch.setattr(wake, "power_off", lambda name: done.append(["off", name]))
     monkeypatch.setattr(up, "show_page", lambda urls: done.append(["page", *urls]))
+
+    def incomplete(dead: list[str], _: stack.Resources, urls: list[str]) -> list[Finding]:
+        done.append(["checked", *dead, *urls])
+        return []
 
     def pulumi(*arguments: str) -> int:
         done.append(["pulumi", *(argument.rpartition("::")[2] for argument in arguments)])
@@ -113,6 +111,7 @@ def engine(work: Path, swarm: dict[str, tuple[str, str]], monkeypatch: pytest.Mo
             done.append([name, *command])
         return subprocess.CompletedProcess(command, 0, listing, "")
 
+    monkeypatch.setattr(up, "incomplete", incomplete)
     monkeypatch.setattr(stack, "pulumi", pulumi)
     monkeypatch.setattr(stack, "on_node", on_node)
     return done
@@ -121,7 +120,7 @@ def engine(work: Path, swarm: dict[str, tuple[str, str]], monkeypatch: pytest.Mo
 def test_a_dead_node_is_drained_with_the_reason_and_excluded_and_a_returned_one_activated_last(
     engine: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert up.up() == 0
+    assert up.up() == 1
     drain = ["node", "update", "--availability", "drain", "--label-add"]
     reason = "swarm-site.drained=make up found it unreachable"
     exclude = [f"{step}-core-03" for step in ("activation", "docs-image", "machine", "nginx-image")]
@@ -133,8 +132,53 @@ def test_a_dead_node_is_drained_with_the_reason_and_excluded_and_a_returned_one_
         ["again", "docs-image-core-02"],
         ["again", "activation-core-02"],
         ["page", "http://192.168.56.12/"],
+        ["checked", "core-03", "http://192.168.56.12/"],
     ]
-    assert "core-03 is unreachable: drained and skipped; it catches up on the next make up\n" in capsys.readouterr().out
+    line, last = capsys.readouterr().out.splitlines()[-2:]
+    assert line == (
+        "core-03: is unreachable (No route to host): drained and skipped; it catches up on the next make up"
+    )
+    assert re.fullmatch(r"up after \d+ s, except for: core-03", last)
+
+
+def test_an_up_without_anything_missing_succeeds(
+    engine: list[list[str]], swarm: dict[str, tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wake, "wake", lambda _: {})
+    swarm["core-03"] = ("Ready", "active ")
+    assert up.up() == 0
+    assert engine[-1] == ["checked", "http://192.168.56.12/", "http://192.168.56.13/"]
+
+
+def test_what_is_missing_at_the_end_is_named(
+    engine: list[list[str]],
+    swarm: dict[str, tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(wake, "wake", lambda _: {})
+    monkeypatch.setattr(up, "incomplete", lambda *_: [Finding("service backend", "runs 1 of 2 tasks")])
+    swarm["core-03"] = ("Ready", "active ")
+    assert up.up() == 1
+    line, last = capsys.readouterr().out.splitlines()[-2:]
+    assert line == "service backend: runs 1 of 2 tasks; make repair"
+    assert last.endswith("except for: service backend")
+    assert engine
+
+
+def test_tasks_and_proxies_are_given_time_to_start(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = [[Finding("service backend", "runs 1 of 2 tasks")], []]
+    faults = {"http://a/": ["", "", ""], "http://b/": ["refused", "refused", ""]}
+    waits: list[float] = []
+    monkeypatch.setattr(stack, "living_manager", lambda entries: entries[0].name)
+    monkeypatch.setattr(up, "task_findings", lambda *_: tasks.pop(0) if tasks else [])
+    monkeypatch.setattr(up, "page_fault", lambda url: faults[url].pop(0))
+    monkeypatch.setattr(time, "sleep", waits.append)
+    assert up.incomplete([], {}, list(faults)) == []
+    assert len(waits) == 2
+    monkeypatch.setattr(up, "TASK_SECONDS", 0)
+    monkeypatch.setattr(up, "page_fault", lambda url: "refused" if url == "http://b/" else "")
+    assert [str(finding.part) for finding in up.incomplete([], {}, list(faults))] == ["http://b/"]
 
 
 @pytest.mark.parametrize(
@@ -166,16 +210,20 @@ def test_a_node_that_answers_and_is_out_of_its_swarm_is_named_at_the_end(
     assert not [step for step in engine if step[0] == "again"], "it is not activated out of its swarm"
     last = capsys.readouterr().out.splitlines()[-2:]
     assert last[0] == line
-    assert last[1].endswith("s, with nodes outside the swarm")
+    assert last[1].endswith("s, except for: core-03, core-02")
 
 
-def test_a_node_that_died_during_the_run_is_left_to_the_next(
-    engine: list[list[str]], swarm: dict[str, tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+def test_a_node_that_died_during_the_run_is_named(
+    engine: list[list[str]],
+    swarm: dict[str, tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(up, "RECONNECT_SECONDS", 0)
     swarm["core-02"] = ("Down", "")
-    assert up.up() == 0
-    assert engine[-1][0] == "page"
+    assert up.up() == 1
+    assert engine[-1][0] == "checked"
+    assert "core-02: does not answer any more; make up\n" in capsys.readouterr().out
 
 
 def test_a_node_that_connects_again_is_waited_for(
@@ -189,7 +237,7 @@ def test_a_node_that_connects_again_is_waited_for(
 
     monkeypatch.setattr(time, "sleep", sleep)
     swarm["core-02"] = ("Down", "pending ")
-    assert up.up() == 0
+    assert up.up() == 1
     assert len(waits) == 3
     assert ["again", "activation-core-02"] in engine
 
@@ -199,8 +247,8 @@ def test_a_node_that_a_new_leader_has_not_heard_of_yet_is_no_finding(
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it is not waited for"))
     swarm["core-02"] = ("Unknown", "active ")
-    assert up.up() == 0
-    assert engine[-1][0] == "page"
+    up.up()
+    assert engine[-1][0] == "checked"
 
 
 def test_a_failed_run_names_the_nodes_that_docker_keeps_out_of_the_swarm(

@@ -31,6 +31,7 @@ DELETES: Mapping[str, tuple[str, Mapping[str, str]]] = {
 @pytest.mark.parametrize("path", DELETES)
 def test_a_delete_succeeds_without_its_machine(world: World, path: str, state: str) -> None:
     folder = world.work / "machines/core-01"
+    world.nodes()
     if state == "dead":
         world.nodes("core-01")
         world.kill("core-01")

@@ -10,7 +10,8 @@ from components.contract import FOLDER_SITE
 from tests.unit.shell import RECORDER, Answer, Finished, World, succeeded
 
 NODE = [
-    Answer("here: docker info -f {{.ServerVersion}}", "20.10\n"),
+    Answer("here: docker version -f {{.Server.Version}}", "20.10\n"),
+    Answer("here: docker ps -aq --filter label=swarm-site.part --filter exited=137"),
     Answer("here: docker info -f {{.Swarm.LocalNodeState}} *", "active \n"),
     Answer("here: docker image inspect site:1"),
     Answer("here: docker image inspect *", status=1),
@@ -59,9 +60,27 @@ def test_a_release_that_was_changed_on_its_node_is_not_reported_as_intact(world:
 
 def test_a_node_reports_why_it_is_out_of_its_swarm_in_a_line(world: World, tmp_path: Path) -> None:
     answer = Answer("here: docker info -f {{.Swarm.LocalNodeState}} {{.Swarm.Error}}", "error x509: it\nhas expired\n")
-    world.plan(NODE[0], answer)
+    world.plan(*NODE[:2], answer)
     output = succeeded(on_the_node(world, "status/node.sh", site=tmp_path / "nothing"))
     assert output == "docker 20.10\nswarm error\nswarm_error x509: it has expired\n"
+
+
+def test_a_node_whose_docker_does_not_answer_reports_only_that(world: World, site: Path) -> None:
+    error = "Cannot connect to the Docker daemon.\nIs the docker daemon running?\n"
+    world.plan(Answer("here: docker version *", error, 1))
+    output = succeeded(on_the_node(world, "status/node.sh", site=site))
+    assert output == "docker_error Cannot connect to the Docker daemon. Is the docker daemon running?\n"
+
+
+def test_a_node_reports_tasks_that_exceeded_their_memory_limit(world: World, tmp_path: Path) -> None:
+    world.plan(
+        NODE[0],
+        Answer(NODE[1].pattern, "c1\nc2\n"),
+        Answer("here: docker inspect -f *OOMKilled* c1 c2", "oom:t1 67108864\n\n"),
+        *NODE[2:],
+    )
+    output = succeeded(on_the_node(world, "status/node.sh", site=tmp_path / "nothing"))
+    assert output == "docker 20.10\nswarm active\noom:t1 67108864\n"
 
 
 def test_a_node_without_content_and_proxy_reports_neither(world: World, tmp_path: Path) -> None:
@@ -79,6 +98,7 @@ def test_a_manager_reports_nodes_reasons_services_tasks_and_faults(world: World)
         Answer(f"here: docker node inspect -f drained*{labels} id1", "drained\tcore-01\ttrue\tit is dead\n"),
         Answer("here: docker service ls --format service*", "service\tproxy\t1/2\n"),
         Answer("here: docker service ls -q", "s1\n"),
+        Answer("here: docker service inspect -f *update* s1", "update\tproxy\trollback_completed\tall back\n\n"),
         Answer("here: docker service ps --filter desired-state=running *", "task\tproxy.1\tcore-01\tRunning\n"),
         Answer(
             "here: docker service ps --no-trunc --filter desired-state=shutdown *",
@@ -92,6 +112,7 @@ def test_a_manager_reports_nodes_reasons_services_tasks_and_faults(world: World)
         "node\tcore-01\tReady\tDrain\tLeader",
         "drained\tcore-01\ttrue\tit is dead",
         "service\tproxy\t1/2",
+        "update\tproxy\trollback_completed\tall back",
         "task\tproxy.1\tcore-01\tRunning",
         "fault\tproxy.2\tcore-02\tNo such image\tt1\tRejected",
         "fault\tproxy.3\tcore-03\tended: its health check failed, or it quit\tt2\tComplete 1 second ago",

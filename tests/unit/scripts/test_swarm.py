@@ -10,6 +10,7 @@ from tests.unit.shell import (
     HEALTHY,
     NODES_OF,
     REPLICATED_SERVICES,
+    SSH,
     Answer,
     Finished,
     World,
@@ -22,64 +23,67 @@ from tests.unit.shell import (
 
 # --- proxy_command.sh, probe.sh ---------------------------------------------------------------------------------------
 
-ANSWERING_SSH = """#!/usr/bin/env bash
-# A node whose control port answers has a file of its name in `managers/`.
-shift 4
-if [[ $1 == -W ]]; then
-  echo "tunnel to $2 of $3"
+TUNNEL_SSH = """#!/usr/bin/env bash
+if [[ $5 == -W ]]; then
+  echo "tunnel to $6 of $7"
   exec cat
 fi
-echo "$*" >>"$STUBS/tried"
-[[ -e $STUBS/managers/$1 ]] || exit 255
+exec "${0%/*}/node-ssh" "$@"
 """
 
 
 @pytest.fixture
 def managers(world: World) -> World:
-    """Three nodes, none of which answers on its swarm control port yet."""
-    world.stub("here", "ssh", ANSWERING_SSH)
-    (world.stubs / "managers").mkdir()
+    """Three nodes whose swarm has no leader yet."""
+    world.stub("here", "node-ssh", SSH)
+    world.stub("here", "ssh", TUNNEL_SSH)
     world.nodes("core-01", "core-02", "core-03")
     return world
 
 
+def led(*names: str) -> list[Answer]:
+    """Return the answers of managers, of which these know a leader."""
+    no_leader = Answer("*: docker node ls -q", "Error response from daemon: The swarm does not have a leader\n", 1)
+    return [*(Answer(f"{name}: docker node ls -q", "id1\n") for name in names), no_leader]
+
+
 def tried(world: World) -> list[str]:
-    """Return the nodes whose control port was tried, in order."""
-    return [line.split()[0] for line in (world.stubs / "tried").read_text().splitlines()]
+    """Return the nodes that were asked for a leader, in order."""
+    return [call.partition(":")[0] for call in world.calls()]
 
 
-def test_the_alias_leads_to_the_first_manager_that_answers(managers: World) -> None:
-    for name in ("core-02", "core-03"):
-        (managers.stubs / "managers" / name).touch()
+def test_the_alias_leads_to_the_first_manager_with_a_leader(managers: World) -> None:
+    managers.plan(*led("core-02", "core-03"))
     done = managers.script("swarm/proxy_command.sh", stdin="the caller's bytes\n")
     assert succeeded(done) == "tunnel to localhost:22 of core-02\nthe caller's bytes\n"
     assert tried(managers) == ["core-01", "core-02"]
 
 
-def test_the_alias_tries_neither_workers_nor_machines_without_an_ssh_entry(managers: World) -> None:
+def test_the_alias_tries_neither_workers_nor_machines_that_were_not_completed(managers: World) -> None:
     managers.nodes("core-01", "core-02", "core-03", managers=2)
-    (managers.work / "machines/core-01/ssh_config").unlink()
+    (managers.work / "machines/core-01/complete").unlink()
+    managers.plan(*led("core-01", "core-03"))
     done = managers.script("swarm/proxy_command.sh")
-    assert refused(done) == "no swarm manager answers (tried: core-02); run: make status\n"
+    assert refused(done) == "no swarm manager with a quorum answers (tried: core-01 core-02); run: make status\n"
+    assert tried(managers) == ["core-02"]
 
 
-def test_a_probe_asks_one_host_for_its_swarm_control_port(managers: World) -> None:
-    (managers.stubs / "managers/core-02").touch()
-    assert managers.script("swarm/probe.sh", "core-01").returncode == 255
+def test_a_probe_asks_one_host_for_a_leader(managers: World) -> None:
+    managers.plan(*led("core-02"))
+    assert managers.script("swarm/probe.sh", "core-01").returncode == 1
     assert succeeded(managers.script("swarm/probe.sh", "core-02")) == ""
-    lines = (managers.stubs / "tried").read_text().splitlines()
-    assert lines == [f"core-0{n} timeout 2 bash -c ': </dev/tcp/192.0.2.1{n}/2377'" for n in (1, 2)]
+    assert tried(managers) == ["core-01", "core-02"]
 
 
 def test_a_probe_does_not_ask_a_host_that_was_not_adopted_to_the_end(managers: World) -> None:
-    (managers.stubs / "managers/core-01").touch()
+    managers.plan(*led("core-01"))
     (managers.work / "machines/core-01/complete").unlink()
     assert managers.script("swarm/probe.sh", "core-01").returncode == 1
-    assert not (managers.stubs / "tried").exists()
+    assert tried(managers) == []
 
 
 def test_a_probe_without_a_host_reports_that_no_manager_answers(managers: World) -> None:
-    assert refused(managers.script("swarm/probe.sh")) == "no swarm manager answers; run: make status\n"
+    assert refused(managers.script("swarm/probe.sh")) == "no swarm manager with a quorum answers; run: make status\n"
 
 
 # --- leave.sh ---------------------------------------------------------------------------------------------------------
@@ -87,7 +91,9 @@ def test_a_probe_without_a_host_reports_that_no_manager_answers(managers: World)
 LEFT = "id1 core-01\nid2 core-02\n"
 HERE = LEFT + "id3 core-03\n"
 STALE = HERE + "id4 core-03\n"
+DOCKER_ANSWERS = Answer("core-03: docker info")
 LEAVES = [
+    DOCKER_ANSWERS,
     Answer("core-03: docker info -f {{.Swarm.LocalNodeState}}", "active\n"),
     Answer("core-03: docker swarm leave --force"),
 ]
@@ -138,7 +144,8 @@ def test_a_leave_drains_demotes_leaves_and_removes_every_entry_in_this_order(tri
 def test_a_leave_waits_until_all_others_are_healthy_and_names_what_is_not(
     trio: World, question: str, answer: str, missing: str
 ) -> None:
-    trio.plan(Answer(question.format("core-01"), answer), *manages("core-01"), *entries("core-01", HERE))
+    found = Answer(question.format("core-01"), answer)
+    trio.plan(found, *manages("core-01"), *entries("core-01", HERE), DOCKER_ANSWERS)
     done = leave(trio)
     assert refused(done) == f"core-03: can't leave: still unhealthy after 300 s: {missing}; run: make status\n"
     assert "core-03: waiting for all other nodes and services to be healthy, " in done.stdout
@@ -198,10 +205,13 @@ def test_a_leave_does_not_wait_for_a_node_that_is_not_in_todays_settings(trio: W
     succeeded(leave(trio))
 
 
-def test_of_a_dead_node_only_the_entries_are_removed(trio: World) -> None:
-    trio.kill("core-03")
-    trio.plan(*manages("core-01"), *entries("core-01", STALE))
-    assert succeeded(leave(trio)).startswith("core-03: does not answer; removing its entry\ncore-03: left in")
+@pytest.mark.parametrize("is_off", [True, False], ids=["off", "without its Docker"])
+def test_of_a_dead_node_only_the_entries_are_removed(trio: World, is_off: bool) -> None:
+    if is_off:
+        trio.kill("core-03")
+    trio.plan(Answer("core-03: docker info", status=1), *manages("core-01"), *entries("core-01", STALE))
+    output = succeeded(leave(trio))
+    assert output.startswith("core-03: does not answer, or its Docker does not; removing its entry\ncore-03: left in")
     assert trio.orders() == [
         "core-01: docker node demote id3",
         "core-01: docker node rm --force id3",
@@ -255,6 +265,15 @@ def test_a_node_of_an_incomplete_cluster_leaves_at_once(trio: World) -> None:
     trio.plan(*manages("core-01"), *entries("core-01", HERE, LEFT), *LEAVES)
     succeeded(leave(trio))
     assert trio.orders() == ["core-01: docker node demote core-03", "core-03: docker swarm leave --force"]
+
+
+def test_a_leave_without_the_list_of_nodes_fails(trio: World) -> None:
+    (trio.work / "nodes").unlink()
+    assert refused(leave(trio)) == (
+        "core-03: the stack's folder .work/dev was removed or emptied, and nothing is known of the swarm; "
+        "write it again: make up\n"
+    )
+    assert trio.calls() == []
 
 
 def test_one_leave_waits_for_another(trio: World) -> None:

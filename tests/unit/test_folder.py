@@ -1,0 +1,132 @@
+"""The stack's folder before a run: what follows from the state, and what a rebuild needs."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from components.contract import Step
+from tests.unit.state import command, state
+from tools import folder, images, stack
+from tools.stack import Resources, ToolError
+
+NODES = "core-01 192.0.2.11 manager\ncore-02 192.0.2.12 worker"
+
+
+def known(provider: str = "docker") -> Resources:
+    """Return the state of a stack of two nodes."""
+    return state(
+        command(Step.STACK_FOLDER, "workshop", PROVIDER=provider, NODES=NODES, SSH_CONFIG="Host swarm-manager\n"),
+        command(Step.BOX, "box", IMAGE="localhost/site/node:1"),
+        command(Step.IMAGE, "nginx", IMAGE="localhost:1/site-nginx:1"),
+        *(
+            command(Step.MACHINE, f"machine-{name}", name, PROVIDER=provider, SSH_CONFIG=f"Host {name}\n")
+            for name in ("core-01", "core-02")
+        ),
+        command(Step.CLUSTER, "cluster"),
+    )
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The path of a stack's folder that does not exist; its machines run."""
+    folder = tmp_path / "work" / "dev"
+    monkeypatch.setattr(stack, "WORK", folder)
+    monkeypatch.setattr(stack, "power", lambda *_: subprocess.CompletedProcess((), 0, "on\n", ""))
+    return folder
+
+
+def files(work: Path) -> dict[str, str]:
+    return {str(path.relative_to(work)): path.read_text() for path in work.rglob("*") if path.is_file()}
+
+
+def test_a_lost_folder_is_written_again_but_for_what_only_this_machine_had(work: Path) -> None:
+    folder.derive(known())
+    assert files(work) == {
+        "provider": "docker\n",
+        "nodes": f"{NODES}\n",
+        "ssh_config": "Host swarm-manager\n",
+        "machines/core-01/ssh_config": "Host core-01\n",
+        "machines/core-01/complete": "",
+        "machines/core-02/ssh_config": "Host core-02\n",
+        "machines/core-02/complete": "",
+        "swarm": "",
+        "complete": "",
+    }
+    assert stack.provider() == "docker"
+    assert [entry.name for entry in stack.nodes()] == ["core-01", "core-02"]
+
+
+def test_derived_files_are_written_over_old_ones_and_marks_of_known_machines_stay(work: Path) -> None:
+    (work / "machines/core-01").mkdir(parents=True)
+    (work / "machines/core-01/ssh_config").write_text("Host old\n")
+    (work / "nodes").write_text("old 192.0.2.1 manager\n")
+    folder.derive(known())
+    assert files(work)["machines/core-01/ssh_config"] == "Host core-01\n"
+    assert files(work)["nodes"] == f"{NODES}\n"
+    assert "machines/core-01/complete" not in files(work), "its creation or removal was interrupted"
+
+
+@pytest.mark.parametrize(
+    ("power", "answer", "complete"), [("none", 0, False), ("unknown", 0, True), ("unknown", 1, False)]
+)
+def test_a_machine_that_is_gone_is_not_complete(
+    work: Path, monkeypatch: pytest.MonkeyPatch, power: str, answer: int, complete: bool
+) -> None:
+    monkeypatch.setattr(stack, "power", lambda *_: subprocess.CompletedProcess((), 0, f"{power}\n", ""))
+    monkeypatch.setattr(stack, "on_node", lambda *_: subprocess.CompletedProcess((), answer, "", ""))
+    folder.derive(known("ssh"))
+    assert ("machines/core-01/complete" in files(work)) == complete
+    assert "machines/core-01/adopted" in files(work)
+
+
+def test_an_empty_state_changes_nothing(work: Path) -> None:
+    folder.derive({})
+    folder.require_key({})
+    assert not work.exists()
+
+
+def test_without_the_key_nothing_is_begun(work: Path) -> None:
+    with pytest.raises(ToolError) as refused:
+        folder.require_key(known())
+    assert str(refused.value) == (
+        f"{work}/key is missing, and without this key no machine of stack dev can be reached or rebuilt; "
+        "nothing was touched; restore it from a backup, or run: make down, then make up"
+    )
+    folder.require_key(known("ssh"))
+    work.mkdir(parents=True)
+    (work / "key").touch()
+    folder.require_key(known())
+
+
+def test_a_missing_box_or_archive_is_provided_before_a_rebuild(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again: list[str] = []
+    present: list[str] = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(stack, "run_again", lambda command: again.append(stack.name_of(command)))
+    monkeypatch.setattr(
+        subprocess, "run", lambda words, **_: subprocess.CompletedProcess(words, int(words[-1] not in present))
+    )
+    folder.provide_sources(known(), Step.BOX)
+    assert again == ["box"]
+    folder.provide_sources(known(), Step.BOX, Step.IMAGE)
+    assert again == ["box", "box", "nginx"]
+    present.append("localhost/site/node:1")
+    archive = images.archive_of("localhost:1/site-nginx:1", {"XDG_CACHE_HOME": str(tmp_path)})
+    archive.parent.mkdir(parents=True)
+    archive.touch()
+    folder.provide_sources(known(), Step.BOX, Step.IMAGE)
+    assert again == ["box", "box", "nginx"]
+
+
+def test_the_box_of_virtual_machines_is_vagrants(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    again: list[str] = []
+    monkeypatch.setenv("VAGRANT_HOME", str(tmp_path))
+    monkeypatch.setattr(stack, "run_again", lambda command: again.append(stack.name_of(command)))
+    box = state(command(Step.BOX, "box", IMAGE="localhost/site/machine:1", PROVIDER="libvirt"))
+    folder.provide_sources(box, Step.BOX)
+    (tmp_path / "boxes/swarm-site-dev").mkdir(parents=True)
+    folder.provide_sources(box, Step.BOX)
+    assert again == ["box"]
