@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 # Parallel targets would change the same stack.
 .NOTPARALLEL:
 SOURCES := __main__.py components tests tools
-.PHONY: help up check e2e life chaos preview pr-preview down status repair ssh logs env bench plot docs fmt lock
+.PHONY: help up check e2e life chaos faults preview pr-preview down status repair ssh logs env bench plot docs fmt lock
 
 help: ## list these commands
 	@sed -nE 's/^([a-z0-9-]+):.* ## (.*)/\1\t\2/p' Makefile | expand -t 12
@@ -28,6 +28,9 @@ life: ## only the e2e tests of a node's life: rebuild, add, remove, failure, man
 
 chaos: ## interrupt up, rebuild and down at N random moments each, then resume (make chaos N=20 SEED=1)
 	@CHAOS_N="$(or $(N),20)" CHAOS_SEED="$(SEED)" SELECT=life tools/e2e -s -k test_chaos
+
+faults: ## cause faults under load, and print what visitors and the administrator noticed as a table
+	@SELECT=faults tools/e2e -s
 
 preview: ## show what `make up` would change; needs no Docker and no nodes
 	@tools/setup preview && . ./.env && pulumi preview --diff --stack "$$STACK"

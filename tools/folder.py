@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from components.contract import (
+    AUTHORIZED_KEYS,
     CLUSTER_COMPLETE,
     FOLDER_HOST,
     KEY_FILE,
@@ -72,7 +73,7 @@ def require_key(known: Resources) -> None:
 
 
 def provide_sources(known: Resources, *steps: Step) -> None:
-    """Run the Commands of `BOX` and `IMAGE` steps again if their result is missing: a rebuild needs it.
+    """Run the Commands of these steps again if their result is missing: a rebuild needs it.
 
     Raises:
         ToolError: one of them can't be provided; nothing was touched.
@@ -84,8 +85,10 @@ def provide_sources(known: Resources, *steps: Step) -> None:
 
 
 def _is_provided(command: Resource) -> bool:
-    """Return whether what nodes are created from is on this machine: an image, its archive, or Vagrant's box."""
+    """Return whether what machines need is on this machine: the folder, an image, its archive, or Vagrant's box."""
     variables = _variables(command)
+    if stack.step_of(command) == Step.STACK_FOLDER:
+        return (stack.WORK / AUTHORIZED_KEYS.path).exists()
     if stack.step_of(command) == Step.IMAGE:
         return archive_of(variables["IMAGE"], os.environ).is_file()
     if variables.get("PROVIDER"):

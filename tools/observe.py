@@ -47,14 +47,15 @@ class Member:
 class Observation:
     """The result of all checks.
 
-    `facts` by key for each node that answers; the swarm's members, services with their last updates, and tasks; `pages`
-    maps each proxy's URL to the reason why it serves no page, empty if it serves one.
+    `facts` by key for each node that answers, and for each `silent` one the reason; the swarm's members, services with
+    their last updates, and tasks; `pages` maps each proxy's URL to the reason why it serves no page, empty if it does.
     """
 
     entries: list[NodeEntry]
     resources: Resources
     outputs: Mapping[str, Any]
     facts: dict[str, dict[str, str]]
+    silent: Mapping[str, str] = field(default_factory=dict)
     manager: str | None = None
     members: dict[str, Member] = field(default_factory=dict)
     services: dict[str, list[str]] = field(default_factory=dict)
@@ -92,9 +93,11 @@ def observe() -> Observation:
     images = list(outputs.get("images", {}).values())
     with ThreadPoolExecutor(max_workers=max(len(entries), 1)) as pool:
         answers = pool.map(lambda entry: _facts(entry.name, images), entries)
-    facts = {entry.name: found for entry, found in zip(entries, answers, strict=True) if found}
+    given = {entry.name: answer for entry, answer in zip(entries, answers, strict=True)}
+    facts = {name: answer for name, answer in given.items() if not isinstance(answer, str)}
+    silent = {name: answer for name, answer in given.items() if isinstance(answer, str)}
     manager = stack.living_manager([entry for entry in entries if entry.name in facts])
-    seen = Observation(entries=entries, resources=known, outputs=outputs, facts=facts, manager=manager)
+    seen = Observation(entries=entries, resources=known, outputs=outputs, facts=facts, silent=silent, manager=manager)
     _ask_manager(seen)
     seen.pages = {url: page_fault(url) for url in outputs.get("proxy_urls", [])}
     services = stack.services(known) if manager else []
@@ -105,13 +108,14 @@ def observe() -> Observation:
     return seen
 
 
-def _facts(name: str, images: Sequence[str]) -> dict[str, str]:
+def _facts(name: str, images: Sequence[str]) -> dict[str, str] | str:
+    """Return a node's facts, or why it gives none."""
     done = stack.on_node(
         name, "bash", "--norc", "-c", bundle("status/node.sh"), "status", *images, seconds=FACT_SECONDS
     )
     if done.returncode != 0:
-        return {}
-    return dict(line.partition(" ")[::2] for line in done.stdout.splitlines())
+        return stack.words(done)
+    return {key: value.strip() for key, _, value in (line.partition(" ") for line in done.stdout.splitlines())}
 
 
 def ask_swarm(manager: str) -> list[list[str]]:
@@ -167,9 +171,11 @@ def _node_findings(seen: Observation) -> Iterator[Finding]:
     for entry in seen.entries:
         facts = seen.facts.get(entry.name)
         if facts is None:
+            why = seen.silent[entry.name]
+            what = "answers and rejects the login" if stack.is_rejected(why) else "does not answer"
             yield Finding(
                 entry.name,
-                "does not answer",
+                f"{what} ({why})",
                 "start it, then run: make up; if it is lost for good, put another host into machines.hosts"
                 if stack.provider() == "ssh"
                 else f"make up starts it; if it is lost for good: make repair NODE={entry.name}",

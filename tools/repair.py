@@ -23,8 +23,7 @@ def repair() -> int:
         raise ToolError(f"stack {stack.STACK} is not up, so there is nothing to repair; run: make up")
     folder.require_key(known)
     folder.derive(known)
-    if node:
-        folder.provide_sources(known, Step.BOX, Step.IMAGE)
+    folder.provide_sources(known, Step.STACK_FOLDER, *((Step.BOX, Step.IMAGE) if node else ()))
     dead = list(wake.wake(wake.created_entries(known)))
     recreate_swarm(dead)
     if node:

@@ -40,6 +40,8 @@ ANSWER_SECONDS = 5
 """Time limit for a node's answer; after that it counts as dead."""
 ELECTION_SECONDS = 25
 """Time limit for managers to elect a leader; usually 10 to 20 s after the last one died."""
+REJECTED = ("Permission denied", "Host key verification failed", "Too many authentication failures")
+"""What ssh says if a node answers and the login fails."""
 DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Opens URLs of the stack's own nodes, never through the user's proxy, which may not reach them."""
 
@@ -163,6 +165,11 @@ def on_nodes(
     with ThreadPoolExecutor(max_workers=max(len(entries), 1)) as pool:
         done = pool.map(lambda entry: on_node(entry.name, *command, seconds=seconds), entries)
     return dict(zip(entries, done, strict=True))
+
+
+def is_rejected(words: str) -> bool:
+    """Return whether ssh says that a node answers and the login fails."""
+    return any(refusal in words for refusal in REJECTED)
 
 
 def words(done: subprocess.CompletedProcess[str]) -> str:

@@ -32,7 +32,7 @@ def up() -> int:
     known = stack.recover()
     folder.require_key(known)
     folder.derive(known)
-    folder.provide_sources(known, Step.BOX)
+    folder.provide_sources(known, Step.STACK_FOLDER, Step.BOX)
     entries = wake.created_entries(known)
     reasons = wake.wake(entries)
     dead = list(reasons)

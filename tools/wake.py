@@ -15,8 +15,6 @@ DOCKER_SECONDS = 60
 """Time limit for the start of a node's Docker."""
 WITHOUT_DOCKER = 3
 """Exit status of the question to a node whose Docker does not answer."""
-REJECTED = ("Permission denied", "Host key verification failed", "Too many authentication failures")
-"""What ssh says if a node answers and the login fails."""
 
 
 def created_entries(known: Resources) -> list[NodeEntry]:
@@ -55,34 +53,39 @@ def wake(entries: Sequence[NodeEntry]) -> dict[str, str]:
     Raises:
         ToolError: a node answers and rejects the login, so it is not dead; nothing was touched.
     """
-    dead = _dead(entries)
-    started = [entry for entry in dead if start(entry)]
+    broken: dict[NodeEntry, str] = {}
+    dead = _dead(entries, stack.ANSWER_SECONDS, broken)
+    starting = [entry for entry in dead if start(entry)]
     deadline = time.monotonic() + stack.scaled(START_SECONDS)
-    while any(entry in started for entry in dead) and time.monotonic() < deadline:
-        dead = _dead(list(dead))
-    return {entry.name: why for entry, why in _dead(list(dead), RETRY_SECONDS).items()} if dead else {}
+    while any(entry in dead and entry not in broken for entry in starting) and time.monotonic() < deadline:
+        dead = _dead(list(dead), stack.ANSWER_SECONDS, broken)
+    if any(entry not in broken for entry in dead):
+        dead = _dead(list(dead), RETRY_SECONDS, broken)
+    return {entry.name: broken.get(entry, why) for entry, why in dead.items()}
 
 
-def _dead(entries: Sequence[NodeEntry], seconds: float = stack.ANSWER_SECONDS) -> dict[NodeEntry, str]:
-    """Return the nodes that do not answer with their Docker, each with the reason; start a Docker that has stopped."""
+def _dead(entries: Sequence[NodeEntry], seconds: float, broken: dict[NodeEntry, str]) -> dict[NodeEntry, str]:
+    """Return the nodes that do not answer with their Docker, each with the reason.
+
+    Starts a Docker that has stopped, once; `broken` collects the reasons why one does not start.
+    """
     question = f"timeout {max(seconds - 1, 1):g} docker version >/dev/null 2>&1 || exit {WITHOUT_DOCKER}"
     answers = stack.on_nodes(entries, "sh", "-c", question, seconds=seconds)
-    dead = {entry: f"is unreachable ({stack.words(done)})" for entry, done in answers.items() if done.returncode != 0}
-    rejecting = {
-        entry.name: stack.words(answers[entry])
-        for entry, why in dead.items()
-        if any(words in why for words in REJECTED)
-    }
+    said = {entry: stack.words(done) for entry, done in answers.items()}
+    rejecting = [entry for entry in entries if stack.is_rejected(said[entry])]
     if rejecting:
-        faults = "\n".join(f"{name} answers and rejects the login: {why}" for name, why in rejecting.items())
-        raise ToolError(f"{faults}\nnothing was touched; see what ssh says: make ssh NODE={next(iter(rejecting))}")
-    stopped = [entry for entry in dead if answers[entry].returncode == WITHOUT_DOCKER]
-    begin = ("bash", "--norc", "-c", bundle("status/start_docker.sh"))
-    for entry, done in stack.on_nodes(stopped, *begin, seconds=DOCKER_SECONDS).items():
-        dead[entry] = stack.words(done)
-        print(f"{entry.name}: {dead[entry]}", flush=True)
+        faults = "\n".join(f"{entry.name} answers and rejects the login: {said[entry]}" for entry in rejecting)
+        raise ToolError(f"{faults}\nnothing was touched; see what ssh says: make ssh NODE={rejecting[0].name}")
+    dead = {entry: f"is unreachable ({said[entry]})" for entry, done in answers.items() if done.returncode != 0}
+    stopped = [entry for entry in dead if answers[entry].returncode == WITHOUT_DOCKER and entry not in broken]
+    command = ("bash", "--norc", "-c", bundle("status/start_docker.sh"))
+    for entry, done in stack.on_nodes(stopped, *command, seconds=DOCKER_SECONDS).items():
+        if words := stack.words(done):
+            print(f"{entry.name}: {words}", flush=True)
         if done.returncode == 0:
             del dead[entry]
+        else:
+            broken[entry] = stack.words(done)
     return dead
 
 

@@ -28,10 +28,13 @@ printf '%s\n' "$PROVIDER" >"$PROVIDER_FILE"
 create_network
 [[ -n $(ls -A "$MACHINES") ]] || check_room
 
-[[ -e $KEY_FILE.pub ]] || {
-  rm -f "$KEY_FILE"
-  ssh-keygen -q -t ed25519 -N '' -C "swarm-site $STACK" -f "$KEY_FILE" </dev/null
-}
+if [[ ! -e $KEY_FILE ]]; then
+  rm -f "$KEY_FILE.new" "$KEY_FILE.new.pub"
+  ssh-keygen -q -t ed25519 -N '' -C "swarm-site $STACK" -f "$KEY_FILE.new" </dev/null
+  mv "$KEY_FILE.new.pub" "$KEY_FILE.pub"
+  mv "$KEY_FILE.new" "$KEY_FILE"
+fi
+[[ -e $KEY_FILE.pub ]] || ssh-keygen -y -f "$KEY_FILE" >"$KEY_FILE.pub"
 mkdir -p "$AUTHORIZED_KEYS"
 install -m 644 "$KEY_FILE.pub" "$AUTHORIZED_KEYS/vagrant"
 printf '%s' "$SSH_CONFIG" >"$SSH_CONFIG_FILE"

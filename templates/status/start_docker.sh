@@ -17,5 +17,5 @@ if systemctl start docker.service 2>/dev/null && answers 20; then
   echo "its Docker had stopped; started it"
   exit 0
 fi
-echo "its Docker does not start: $(journalctl -u docker.service -n 3 --no-pager -o cat | tr '\n' ' ')"
+echo "its Docker does not start: $(journalctl _SYSTEMD_UNIT=docker.service -n 1 --no-pager -o cat)"
 exit 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.life import INDEX, wait_until_whole
 from tests.e2e.site import Site, alone
 
 
@@ -39,4 +40,19 @@ def running(site: Site) -> Site:
     """The site, brought up with its current settings if it is not up."""
     if not site.is_up:
         site.up()
+    return site
+
+
+@pytest.fixture
+def trio(site: Site, request: pytest.FixtureRequest) -> Site:
+    """A healthy site of three nodes, created from scratch after a failed test."""
+    if site.is_up and request.session.testsfailed:
+        site.sweep()
+        site.is_up = False
+    if not site.is_up:
+        site.count = 3
+        site.configure({})
+        site.restore(INDEX)
+        site.up()
+        wait_until_whole(site)
     return site

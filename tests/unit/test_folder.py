@@ -130,3 +130,12 @@ def test_the_box_of_virtual_machines_is_vagrants(work: Path, tmp_path: Path, mon
     (tmp_path / "boxes/swarm-site-dev").mkdir(parents=True)
     folder.provide_sources(box, Step.BOX)
     assert again == ["box"]
+
+
+def test_a_folder_without_authorized_keys_is_made_again(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    again: list[str] = []
+    monkeypatch.setattr(stack, "run_again", lambda command: again.append(stack.name_of(command)))
+    folder.provide_sources(known(), Step.STACK_FOLDER)
+    (work / "authorized_keys").mkdir(parents=True)
+    folder.provide_sources(known(), Step.STACK_FOLDER)
+    assert again == ["workshop"]

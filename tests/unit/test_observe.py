@@ -57,6 +57,7 @@ class Nodes:
     asked: list[tuple[str, ...]] = field(default_factory=list)
     page: str = ""
     managed: bool = True
+    silence: str = "No route to host\n"
 
     def __post_init__(self) -> None:
         for node in NODES:
@@ -69,7 +70,7 @@ class Nodes:
     def answer(self, name: str, *command: str, seconds: float = 0) -> subprocess.CompletedProcess[str]:
         """Replace stack.on_node."""
         if name not in self.facts or (command[:2] == ("docker", "node") and not self.managed):
-            return subprocess.CompletedProcess(command, 255, "", "")
+            return subprocess.CompletedProcess(command, 255, "", self.silence)
         text = "\n".join(self.swarm())
         if bundle("status/node.sh") in command:
             self.asked.append(command[5:])
@@ -215,6 +216,19 @@ def test_a_dead_node_keeps_its_reason(nodes: Nodes) -> None:
     seen = observe()
     assert seen.members["core-02"].drained == "make up found it unreachable"
     assert list(found(seen)) == ["core-02"]
+
+
+@pytest.mark.parametrize(
+    ("silence", "what"),
+    [
+        ("No route to host\n", "does not answer (No route to host)"),
+        ("Permission denied (publickey).\n", "answers and rejects the login (Permission denied (publickey).)"),
+    ],
+)
+def test_a_node_that_gives_no_facts_is_named_with_the_reason(nodes: Nodes, silence: str, what: str) -> None:
+    del nodes.facts["core-02"]
+    nodes.silence = silence
+    assert found(observe()) == {"core-02": (what, [])}
 
 
 def test_a_member_of_no_node_is_named(nodes: Nodes) -> None:

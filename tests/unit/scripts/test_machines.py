@@ -56,9 +56,18 @@ def test_the_key_stays_when_the_nodes_change(bare: World) -> None:
 
 def test_a_key_that_a_killed_run_left_incomplete_is_created_again(bare: World) -> None:
     bare.work.mkdir()
-    (bare.work / "key").write_text("half")
+    (bare.work / "key.new").write_text("half")
     succeeded(stack_folder(bare))
     assert (bare.work / "key").read_text().startswith("-----BEGIN OPENSSH")
+
+
+def test_a_key_is_never_replaced_and_gives_its_public_half_again(bare: World) -> None:
+    succeeded(stack_folder(bare))
+    private, public = (bare.work / "key").read_text(), (bare.work / "key.pub").read_text()
+    (bare.work / "key.pub").unlink()
+    succeeded(stack_folder(bare))
+    assert (bare.work / "key").read_text() == private
+    assert (bare.work / "key.pub").read_text() == public == (bare.work / "authorized_keys/vagrant").read_text()
 
 
 def test_a_network_that_this_machine_reaches_already_is_refused(bare: World) -> None:
