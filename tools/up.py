@@ -3,13 +3,13 @@
 import time
 import urllib.error
 import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from email.message import Message
 
 from components.contract import LABEL_DRAINED, Step
 from tools import folder, services, stack, wake
 from tools.observe import Finding, ask_swarm, outside_finding, page_fault, task_findings
-from tools.stack import Resources, ToolError
+from tools.stack import NodeEntry, Resources, ToolError
 
 START_SECONDS = 60
 RETRY_SECONDS = 10
@@ -109,39 +109,32 @@ def outside_swarm(dead: Sequence[str]) -> list[Finding]:
     while True:
         manager = stack.living_manager(living)
         statuses = member_statuses(manager) if manager else {}
-        missing = [entry.name for entry in living if statuses.get(entry.name) != "Ready"]
-        states = swarm_states(missing)
-        pending = [
-            name
-            for name, (state, error) in states.items()
-            if state in RECONNECTING and not error and statuses.get(name) != "Unknown"
-        ]
-        if not pending or time.monotonic() >= deadline:
+        states = swarm_states(living)
+        silent = [entry.name for entry in living if entry.name not in states]
+        refused = [name for name, (state, error) in states.items() if state not in RECONNECTING or error]
+        away = [name for name in states if statuses.get(name) not in ("Ready", "Unknown") and name not in refused]
+        if not (silent or away) or time.monotonic() >= deadline:
             return [
-                *(Finding(name, "does not answer any more", "make up") for name in missing if name not in states),
-                *(
-                    outside_finding(name, *answer)
-                    for name, answer in states.items()
-                    if name in pending or answer[0] not in RECONNECTING or answer[1]
-                ),
+                *(Finding(name, "does not answer any more", "make up") for name in silent),
+                *(outside_finding(name, *states[name]) for name in (*refused, *away)),
             ]
         time.sleep(0.2)
 
 
 def refused_by_swarm(dead: Sequence[str]) -> list[Finding]:
     """Return current nodes that answer and whose Docker reports a swarm error."""
-    states = swarm_states(entry.name for entry in stack.nodes() if entry.name not in dead)
+    states = swarm_states([entry for entry in stack.nodes() if entry.name not in dead])
     return [outside_finding(name, state, error) for name, (state, error) in states.items() if error]
 
 
-def swarm_states(nodes: Iterable[str]) -> dict[str, tuple[str, str]]:
+def swarm_states(entries: Sequence[NodeEntry]) -> dict[str, tuple[str, str]]:
     """Return swarm state and error (usually empty) from the Docker of each node that answers."""
     states = {}
-    for node in nodes:
-        done = stack.on_node(node, "docker", "info", "-f", "{{.Swarm.LocalNodeState}} {{.Swarm.Error}}")
+    question = ("docker", "info", "-f", "{{.Swarm.LocalNodeState}} {{.Swarm.Error}}")
+    for entry, done in stack.on_nodes(entries, *question).items():
         state, _, error = " ".join(done.stdout.split()).partition(" ")
         if state:
-            states[node] = state, error
+            states[entry.name] = state, error
     return states
 
 

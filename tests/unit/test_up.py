@@ -213,6 +213,15 @@ def test_a_node_that_answers_and_is_out_of_its_swarm_is_named_at_the_end(
     assert last[1].endswith("s, except for: core-03, core-02")
 
 
+@pytest.mark.usefixtures("engine")
+def test_a_locked_node_that_the_swarm_still_takes_for_ready_is_named(
+    swarm: dict[str, tuple[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    swarm["core-02"] = ("Ready", "locked Swarm is encrypted")
+    assert up.up() == 1
+    assert "core-02: is not in this stack's swarm (locked: Swarm is encrypted); " in capsys.readouterr().out
+
+
 def test_a_node_that_died_during_the_run_is_named(
     engine: list[list[str]],
     swarm: dict[str, tuple[str, str]],
