@@ -1,19 +1,21 @@
-"""The flow, in one direction: config → machines → swarm → delivery → activation → applications → proxy → outputs."""
+"""The flow, in one direction: config → machines → firewall → swarm → delivery → activation → applications → proxy."""
 
 import pulumi
 
 from components.application import Application, ApplicationArgs
 from components.content import Content, ContentArgs
+from components.firewall import Firewall
 from components.image import Image, ImageArgs
 from components.machines import Machines
 from components.proxy import Proxy, ProxyArgs, ProxyBootstrap, ProxyBootstrapArgs
 from components.settings import BACKEND, load
-from components.swarm import Activation, ActivationArgs, Swarm
+from components.swarm import Activation, ActivationArgs, Swarm, SwarmArgs
 
 settings = load()
 
 machines = Machines("machines", settings)
-swarm = Swarm("swarm", machines.machines)
+firewall = Firewall("firewall", settings, machines.machines)
+swarm = Swarm("swarm", SwarmArgs(machines=machines.machines, firewalls=firewall.firewalls))
 
 image = Image(
     "nginx",

@@ -23,6 +23,7 @@ class Step(StrEnum):
     STACK_FOLDER = "stack-folder"
     BOX = "box"
     MACHINE = "machine"
+    FIREWALL = "firewall"
     MEMBERSHIP = "membership"
     CLUSTER = "cluster"
     IMAGE = "image"
@@ -64,6 +65,10 @@ FOLDER_HOST = f"{FOLDER_SITE}/host"
 
 It holds `owner`, `whose` (the owner, human-readable), `changes` (lines of KIND NAME) and `release`, which undoes them.
 """
+FOLDER_FIREWALL = f"{FOLDER_SITE}/firewall"
+"""Holds what `apply`, which `UNIT_FIREWALL` runs at boot, makes rules of: `nodes`, `ports` and `trusted`."""
+UNIT_FIREWALL = "swarm-site-firewall.service"
+"""The systemd unit of a node's firewall."""
 FOLDER_DRAFT = f"{FOLDER_SITE}/draft"
 """On a host: a record being written or removed. Nothing on the host depends on it."""
 
@@ -119,6 +124,7 @@ DISSOLVING = StackFile(
 MACHINE_SSH_CONFIG = MachineFile("ssh_config", "derived", "ssh entry of the node")
 MACHINE_COMPLETE = MachineFile("complete", "mark", "the machine was created to the end")
 MACHINE_ADOPTED = MachineFile("adopted", "mark", "the host may hold something of the stack, to be given back")
+MACHINE_FIREWALL = MachineFile("firewall", "derived", "the addresses that the node's firewall lets in")
 MACHINE_LOG = MachineFile("log", "local", "what Vagrant, or the adoption, printed")
 
 
@@ -133,8 +139,8 @@ def stack_files() -> dict[str, StackFile]:
 
 
 def shell_names() -> dict[str, str]:
-    """Return every shared name for the shell: labels and node folders unchanged, stack files below `$WORK`."""
-    names = {name: value for name, value in globals().items() if name.startswith(("LABEL_", "FOLDER_"))}
+    """Return every shared name for the shell: labels, node folders and units unchanged, stack files below `$WORK`."""
+    names = {name: value for name, value in globals().items() if name.startswith(("LABEL_", "FOLDER_", "UNIT_"))}
     names = {name: value for name, value in names.items() if isinstance(value, str)}
     for name, file in stack_files().items():
         names[name] = file.path if isinstance(file, MachineFile) else f"${{WORK-}}/{file.path}"

@@ -85,7 +85,7 @@ def script(
         step: purpose of the Command; tools select Commands by it.
         create: script that creates the resource, and reruns when any input changes.
         delete: script that removes the resource; None if there is nothing to remove.
-        sent: other files below `templates/` that the create reads and sends to a host.
+        sent: other files below `templates/` that the create reads and sends to a node.
         environment: inputs of the scripts besides WORK, STEP and NODE. A changed value reruns `create`.
         triggers: identities; a change runs the delete, then the create.
         minutes: timeout per script, in minutes.
@@ -147,6 +147,7 @@ def on_each(
     step: Step,
     create: str,
     delete: str | None = None,
+    sent: Sequence[str] = (),
     environment: Environment | Callable[[Node], Environment],
     minutes: int,
     parent: pulumi.Resource,
@@ -160,6 +161,7 @@ def on_each(
         step: see `script`.
         create: see `script`.
         delete: see `script`.
+        sent: see `script`.
         environment: inputs common to all nodes, or a function of the node.
         minutes: see `script`.
         parent: parent component.
@@ -171,6 +173,7 @@ def on_each(
             step=step,
             create=create,
             delete=delete,
+            sent=sent,
             environment=environment(machine.node) if callable(environment) else environment,
             triggers=[machine.resource.id],
             minutes=minutes,

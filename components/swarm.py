@@ -48,6 +48,14 @@ class Cluster:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class SwarmArgs:
+    """Inputs of `Swarm`: its machines, and the firewall of each, by node name."""
+
+    machines: Sequence[Machine]
+    firewalls: Mapping[str, pulumi.Resource]
+
+
 class Swarm(pulumi.ComponentResource):
     """A Docker Swarm of the machines, all drained until their activation.
 
@@ -60,17 +68,19 @@ class Swarm(pulumi.ComponentResource):
     provider: docker.Provider
     manager_endpoint: pulumi.Output[str]
 
-    def __init__(self, name: str, machines: Sequence[Machine], opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(self, name: str, args: SwarmArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(f"{PACKAGE}:index:Swarm", name, None, opts)
         self.members = on_each(
             name,
-            machines,
+            args.machines,
             step=Step.MEMBERSHIP,
             create="swarm/join.sh",
             delete="swarm/leave.sh",
             environment=lambda node: {"NODE_ADDRESS": node.address, "ROLE": node.role},
             minutes=45,  # a leave waits for its turn: every other node may be rebuilt before it
             parent=self,
+            # A member must reach the others, and they keep out strangers only.
+            after=lambda node: [args.firewalls[node.name]],
         )
         self.cluster = script(
             f"{name}-cluster",

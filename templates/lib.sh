@@ -17,7 +17,7 @@ on_node() {
   # An ssh that times out by itself, before it is killed, also ends its jump hosts' processes.
   if ((limit > 1)); then options=(-o "ConnectTimeout=$((limit - 1))"); fi
   if declare -F "$1" >/dev/null; then
-    for name in "${!LABEL_@}" "${!FOLDER_@}"; do text+="$name=$(quote "${!name}");"; done
+    for name in "${!LABEL_@}" "${!FOLDER_@}" "${!UNIT_@}"; do text+="$name=$(quote "${!name}");"; done
     text+="$(declare -f);"
   fi
   for word; do text+=" $(quote "$word")"; done

@@ -184,6 +184,8 @@ def _node_findings(seen: Observation) -> Iterator[Finding]:
             why = facts["docker_error"]
             yield Finding(entry.name, f"answers and its Docker does not: {why}", "make up starts it, or skips the node")
         else:
+            if "firewall" not in facts and (again := seen.commands(entry.name, Step.FIREWALL)):
+                yield Finding(f"firewall on {entry.name}", "is off", again=again)
             yield from _membership_findings(seen, entry, facts)
             yield from _delivery_findings(seen, entry.name, facts)
     planned = {entry.name for entry in seen.entries}

@@ -17,6 +17,7 @@ missing_packages() {
     command -v "$program" >/dev/null || echo "$package"
   done <<<"docker docker.io
 curl curl
+iptables iptables
 rsync rsync
 sudo sudo"
 }
@@ -73,6 +74,7 @@ changes() {
   if ((${#packages[@]} > 0)); then
     apt-get -s install --no-install-recommends "${packages[@]}" | awk '$1 == "Inst" && $3 !~ /^\[/ { print "package", $2 }'
   fi
+  echo "unit $UNIT_FIREWALL"
   [[ $user == root ]] || in_group "$user" || echo "member $user"
   if command -v docker >/dev/null; then
     docker network inspect docker_gwbridge >/dev/null 2>&1 || echo "network docker_gwbridge"
@@ -103,17 +105,23 @@ record() {
   mv -T "$FOLDER_DRAFT" "$FOLDER_HOST"
 }
 
-# amend: records the packages that the adoption by an earlier version did not need.
+# add LINES: adds them to the record.
+add() {
+  { cat "$FOLDER_HOST/changes" && printf '%s\n' "$1"; } >"$FOLDER_HOST/changes.new"
+  mv "$FOLDER_HOST/changes.new" "$FOLDER_HOST/changes"
+}
+
+# amend: records what the adoption by an earlier version did not need.
 amend() {
   local unrecorded found
   unrecorded=$(missing_packages | grep -vxF -f <(recorded package) || true)
-  if [[ -z $unrecorded ]]; then return 0; fi
-  found=$(package_obstacles)
-  [[ -z $found ]] || refuse "$found"
-  debian update
-  cp "$FOLDER_HOST/changes" "$FOLDER_HOST/changes.new"
-  changes | grep '^package ' | grep -vxF -f "$FOLDER_HOST/changes" >>"$FOLDER_HOST/changes.new"
-  mv "$FOLDER_HOST/changes.new" "$FOLDER_HOST/changes"
+  if [[ -n $unrecorded ]]; then
+    found=$(package_obstacles)
+    [[ -z $found ]] || refuse "$found"
+    debian update
+    add "$(changes | grep '^package ' | grep -vxF -f "$FOLDER_HOST/changes")"
+  fi
+  if [[ -z $(recorded unit) ]]; then add "unit $UNIT_FIREWALL"; fi
 }
 
 # configure_docker: does not restart a running Docker, which would stop the node's tasks.

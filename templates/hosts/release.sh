@@ -83,6 +83,18 @@ purge() {
   done
 }
 
+# remove_firewall: removes our own chains and the unit that restores them.
+remove_firewall() {
+  local unit
+  if [[ -e $FOLDER_FIREWALL/apply ]]; then bash "$FOLDER_FIREWALL/apply" off; fi
+  for unit in $(recorded unit); do
+    if [[ ! -e /etc/systemd/system/$unit ]]; then continue; fi
+    systemctl -q disable --now "$unit"
+    rm "/etc/systemd/system/$unit"
+    systemctl daemon-reload
+  done
+}
+
 # remove_traces: removes what a stopped Docker leaves in the kernel.
 remove_traces() {
   local link
@@ -108,6 +120,7 @@ elif ! docker_is_new; then
   echo "its Docker does not answer, so the stack can't be removed from it; start it there: systemctl start docker" >&2
   exit 1
 fi
+remove_firewall
 for member in $(recorded member); do
   if in_group "$member"; then gpasswd -d "$member" docker; fi
 done

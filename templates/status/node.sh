@@ -12,6 +12,9 @@ echo "docker $version"
 read -r state error <<<"$(docker info -f '{{.Swarm.LocalNodeState}} {{.Swarm.Error}}' | tr '\n' ' ')"
 echo "swarm $state"
 if [[ -n $error ]]; then echo "swarm_error $error"; fi
+if iptables -w 10 -C INPUT -j SWARM-SITE 2>/dev/null && iptables -w 10 -C DOCKER-USER -j SWARM-SITE-FORWARD 2>/dev/null; then
+  echo "firewall on"
+fi
 for image; do
   if docker image inspect "$image" >/dev/null 2>&1; then echo "image:$image present"; fi
 done

@@ -18,10 +18,12 @@ import pytest
 import yaml
 
 from tests.e2e.site import PROJECT, ROOT, UP_SECONDS, Site, alone, docker, fetch, wait_until
+from tests.e2e.strangers import DROPPED_AT_LEAST, dropped, opened_to
 
 pytestmark = [pytest.mark.e2e, pytest.mark.targets(provider="ssh")]
 
 NETWORK = "192.168.70.0/24"
+NETWORK_NAME = "test-hosts-192-168-70-0-24"
 HOSTS = {"alpha": "192.168.70.11", "beta": "192.168.70.12", "gamma": "192.168.70.13"}
 KINDS = {"alpha": "bare", "beta": "docker", "gamma": "docker"}
 WAYS = {"alpha": {"jump": f"admin@{HOSTS['beta']}"}}
@@ -78,7 +80,7 @@ class Hosts(Site):
 
     def container(self, node: str) -> str:
         """Return the name of the container that acts as a host."""
-        return f"test-hosts-192-168-70-0-24-{node}"
+        return f"{NETWORK_NAME}-{node}"
 
     def seen(self, node: str) -> list[str]:
         """Return what a host's owner sees on it, as lines."""
@@ -225,6 +227,16 @@ def test_one_command_serves_the_page(running: Hosts, found: Mapping[str, list[st
 def test_a_second_up_changes_nothing(running: Hosts) -> None:
     assert re.search(r"Resources:\n +\d+ unchanged\n", running.up().text)
     assert running.preview() == {}
+
+
+def test_strangers_reach_only_ssh_and_the_proxies_of_hosts(running: Hosts) -> None:
+    before = {name: dropped(running, name) for name in HOSTS}
+    opened = {f"{address}:22" for address in HOSTS.values()} | {f"{HOSTS[name]}:80" for name in ("beta", "gamma")}
+    assert opened_to(running, NETWORK_NAME) == opened
+    for name in HOSTS:
+        assert dropped(running, name) - before[name] >= DROPPED_AT_LEAST
+        record = running.on_node(name, "cat", "/srv/swarm-site/host/changes").splitlines()
+        assert "unit swarm-site-firewall.service" in record
 
 
 def test_a_host_of_another_stack_is_refused_and_left_unchanged(running: Hosts) -> None:

@@ -1,4 +1,4 @@
-"""The life of a node: rebuilt, added, removed, dead, returned, changed by hand, while the site stays up.
+"""The life of a node: rebuilt, added, removed, dead, returned, changed by hand, among strangers; the site stays up.
 
 All of these tests share one site, and each continues from the settings that the previous one left.
 """
@@ -36,12 +36,13 @@ from tests.e2e.life import (
     wait_until_whole,
     watched,
 )
-from tests.e2e.site import CONTENT, NODE_SECONDS, UP_SECONDS, Site, docker, fetch, wait_until
+from tests.e2e.site import CONTENT, NODE_SECONDS, PROJECT, UP_SECONDS, Site, docker, fetch, wait_until
+from tests.e2e.strangers import DROPPED_AT_LEAST, dropped, opened_to, stranger
 
 pytestmark = [pytest.mark.e2e, pytest.mark.life]
 
 PROXY = "/srv/swarm-site/proxy"
-PARTS = ("machines", "swarm", "nginx-image", "content", "content-switch", "ready")
+PARTS = ("machines", "firewall", "swarm", "nginx-image", "content", "content-switch", "ready")
 PROXY_PARTS = ("proxy-seed", "proxy")
 STEP = re.compile(
     r"^ *\S+ +\S+:\S+ (\S+) (created replacement|deleted original|replaced|created|updated|deleted)\b", re.MULTILINE
@@ -267,6 +268,7 @@ def test_no_visitor_notices_nodes_added_and_removed(trio: Site) -> None:
     addresses = {node: trio.address(node) for node in trio.nodes}
 
     resize(trio, 5)
+    lists |= dict.fromkeys((f"firewall-{node}" for node in trio.nodes[:3]), "update")
     coming = lists | dict.fromkeys(parts_of(*new), "create")
     assert announced(trio) == coming
     with node_events(trio, "core-02") as events, watched(trio, "3 to 5 nodes", "core-02", "core-03"):
@@ -293,6 +295,8 @@ def test_no_visitor_notices_nodes_added_and_removed(trio: Site) -> None:
         assert done(trio.up().text) == going
         wait_until_whole(trio, 3)
     assert sorted(trio.machines()) == sorted(trio.container(node) for node in trio.nodes)
+    for node in trio.nodes:
+        assert trio.on_node(node, "cat", "/srv/swarm-site/firewall/nodes").split() == [*addresses.values()][:3]
     for proxy in ("core-02", "core-03"):
         assert upstreams(trio, proxy) == [f"{addresses[node]}:8080" for node in trio.nodes]
 
@@ -554,6 +558,11 @@ NODES_AND_FILES = (
         ("proxy-core-02",),
     ),
     Drift(
+        lambda site: site.on_node("core-01", "iptables", "-D", "INPUT", "-j", "SWARM-SITE"),
+        "firewall on core-01: is off",
+        ("firewall-core-01",),
+    ),
+    Drift(
         lambda site: remove_image(site, "core-03"),
         r"image on core-03: is missing \(localhost:1/site-nginx:\w+\)",
         ("nginx-image", "nginx-image-core-03"),
@@ -630,3 +639,42 @@ def test_manual_changes_are_reported_and_reverted_and_nothing_else(trio: Site, d
     wait_until_whole(trio)
     assert_steady(trio)
     assert fetch(trio.outputs()["url"]).text == index(trio)
+
+
+# --- among strangers --------------------------------------------------------------------------------------------------
+
+
+def assert_closed(site: Site) -> None:
+    """Assert that strangers reach only proxies, only from the stack's network, and that nodes reach each other."""
+    before = {node: dropped(site, node) for node in site.nodes}
+    assert opened_to(site, "bridge") == set()
+    own = f"{PROJECT}-{site.stack}"
+    assert opened_to(site, own) == {f"{site.address(node)}:80" for node in site.running("proxy")}
+    for node in site.nodes:
+        assert dropped(site, node) - before[node] >= DROPPED_AT_LEAST
+    for node, container in site.containers("backend").items():
+        address = site.inspect(node, container)["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+        route = (
+            f"ip route add {address} via {site.address(node)} && curl -sm 2 -o /dev/null http://{address}/ || echo $?"
+        )
+        assert stranger(site, own, "bash", "-c", route) == "28\n", "a route leads to the container itself"
+        for other in site.nodes:
+            health = f"{site.backend_url(node)}.swarm-site/health"
+            site.on_node(other, "curl", "-fsSm", "5", "-o", "/dev/null", health)
+
+
+def test_strangers_reach_nothing_but_the_proxies(trio: Site) -> None:
+    for node in trio.nodes:
+        networks = json.loads(docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", trio.container(node)))
+        assert list(networks) == [f"{PROJECT}-{trio.stack}"]
+    assert_closed(trio)
+
+    with watched(trio, "a restart of Docker", "core-03"):
+        trio.on_node("core-01", "systemctl", "restart", "docker")
+        wait_until_whole(trio)
+    trio.kill("core-01")
+    trio.start("core-01")
+    wait_until_whole(trio)
+
+    assert_closed(trio)
+    assert_steady(trio)

@@ -22,7 +22,13 @@ DELETES = sorted(
     for source in (PROJECT / "components").glob("*.py")
     for path in re.findall(r'delete="(.*?)"', source.read_text())
 )
-LIMITS = {"machines/delete.sh": 4000, "machines/sweep.sh": 4500, "swarm/leave.sh": 6300, "swarm/dissolve.sh": 4000}
+LIMITS = {
+    "firewall/dismiss.sh": 4000,
+    "machines/delete.sh": 4000,
+    "machines/sweep.sh": 4500,
+    "swarm/leave.sh": 6300,
+    "swarm/dissolve.sh": 4000,
+}
 """Maximum bytes per delete. The state holds it twice per resource: 15 nodes carry 15 machine deletes and 15 leaves."""
 LIMIT_OF_HOSTS = 6000
 """Maximum bytes of deletes with provider ssh, which connect to the host themselves."""

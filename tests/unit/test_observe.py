@@ -27,6 +27,7 @@ STATE = state(
         for name, image in IMAGES.items()
         for node in NODES
     ),
+    *(command(Step.FIREWALL, f"firewall-{node}", node) for node in NODES),
     *(command(Step.MEMBERSHIP, f"swarm-{node}", node) for node in NODES),
     *(command(Step.CONTENT_SWITCH, f"content-switch-{node}", node) for node in NODES),
     *(command(Step.CONTENT_DELIVERY, f"content-{node}", node) for node in NODES),
@@ -62,7 +63,7 @@ class Nodes:
     def __post_init__(self) -> None:
         for node in NODES:
             images = {f"image:{image}": "present" for image in IMAGES.values()}
-            self.facts[node] = {**images, "release": RELEASE, "release_intact": "yes"}
+            self.facts[node] = {**images, "firewall": "on", "release": RELEASE, "release_intact": "yes"}
             self.members[node] = "Ready\tActive\tReachable"
             self.drained[node] = "true\t"
         self.facts["core-02"]["proxy_hash"] = text_hash(CONFIGURATION)
@@ -114,6 +115,19 @@ def found(seen: Observation) -> dict[str, tuple[str, list[str]]]:
 def test_a_healthy_stack_has_no_findings(nodes: Nodes) -> None:
     seen = observe()
     assert (found(seen), seen.code, seen.manager) == ({}, 0, "core-01")
+
+
+def test_a_firewall_that_is_off_is_installed_again(nodes: Nodes) -> None:
+    del nodes.facts["core-02"]["firewall"]
+    assert found(observe()) == {"firewall on core-02": ("is off", ["firewall-core-02"])}
+
+
+def test_a_stack_of_a_version_without_firewalls_does_not_miss_them(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del nodes.facts["core-02"]["firewall"]
+    monkeypatch.setattr(stack, "resources", lambda: {urn: one for urn, one in STATE.items() if "firewall-" not in urn})
+    assert found(observe()) == {}
 
 
 def test_every_image_is_looked_for_on_every_node(nodes: Nodes) -> None:

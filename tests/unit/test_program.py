@@ -78,7 +78,7 @@ def test_the_program_makes_exactly_these_resources(stack: str, proxies: list[int
         commands.add("machines-box")
     applications = {"backend", "docs"} if stack == "two" else {"backend"}
     commands |= {"proxy-check", "proxy-running", *(f"{name}-check" for name in applications)}
-    for step in ("machines", "swarm", "nginx-image", "content", "content-switch", "ready"):
+    for step in EVERYWHERE:
         commands |= {f"{step}-{node}" for node in every}
     for step in ("proxy-seed", "proxy"):
         commands |= {f"{step}-{node}" for node in some}
@@ -90,6 +90,7 @@ def test_the_program_makes_exactly_these_resources(stack: str, proxies: list[int
     components = {(resource.type, resource.name) for resource in run.resources if not resource.custom}
     assert components == {
         ("swarm-site:index:Machines", "machines"),
+        ("swarm-site:index:Firewall", "firewall"),
         ("swarm-site:index:Swarm", "swarm"),
         ("swarm-site:index:Image", "nginx"),
         ("swarm-site:index:Content", "content"),
@@ -104,7 +105,7 @@ def test_a_second_copy_of_the_site_is_one_value_and_changes_nothing_else() -> No
     before, after = program("three nodes"), program("two")
     old, new = ({resource.name: resource.inputs for resource in run.resources} for run in (before, after))
     assert new.keys() - old.keys() == {"docs", "docs-check", "docs-nginx", "docs-service"}
-    assert {name for name in old if old[name] != new[name]} == set()
+    assert {name for name in old if old[name] != new[name]} == everywhere("firewall")
     backend, docs = old["backend-service"], new["docs-service"]
     assert docs["endpointSpec"]["ports"] == [{"targetPort": 80, "publishedPort": 8081, "publishMode": "host"}]
     assert {path for path, text in texts(docs) if dict(texts(backend)).get(path) != text} == {
@@ -183,7 +184,7 @@ def test_the_upstream_list_of_every_proxy_is_the_backends_endpoints(result: Run)
 
 # --- the flow --------------------------------------------------------------------------------------------------------
 
-STEPS = ["machines", "swarm", "nginx", "content", "proxy-seed", "ready", "backend", "docs", "proxy"]
+STEPS = ["machines", "firewall", "swarm", "nginx", "content", "proxy-seed", "ready", "backend", "docs", "proxy"]
 
 
 def step_of(run: Run, name: str) -> int:
@@ -228,15 +229,16 @@ def test_every_thing_on_a_node_is_tied_to_its_machine(result: Run) -> None:
             assert command.name.endswith(f"-{node}")
             assert command.inputs["triggers"] == [f"{machine.name}-id"], command.name
             assert machine.name in command.data_dependencies
-            # The contents of a node go with it; only a membership has something to undo.
-            assert ("delete" in command.inputs) == command.name.startswith("swarm-")
+            # The contents of a node go with it; its membership and the other nodes' firewalls have something to undo.
+            assert ("delete" in command.inputs) == command.name.startswith(("firewall-", "swarm-"))
 
 
 def test_a_node_is_activated_after_everything_that_is_delivered_to_it(result: Run) -> None:
     for node in node_names(result):
-        later = ("ready-", "proxy-core", "content-switch-")
-        delivered = {c.name for c in commands_on(result, node) if not c.name.startswith(later)}
+        others = ("firewall-", "ready-", "proxy-core", "content-switch-")
+        delivered = {c.name for c in commands_on(result, node) if not c.name.startswith(others)}
         assert result[f"ready-{node}"].dependencies == delivered
+        assert f"firewall-{node}" in result[f"swarm-{node}"].dependencies
 
 
 def test_no_service_takes_the_output_of_a_command(result: Run) -> None:
@@ -294,7 +296,7 @@ SHELLS_OWN = {
     *("PATH", "HOME", "PPID", "SECONDS", "BASH_REMATCH", "BASH_SOURCE", "EPOCHREALTIME", "IFS", "TMPDIR", "LC_ALL"),
     *("ID", "PRETTY_NAME", "XDG_CACHE_HOME", "VAGRANT_HOME", "VAGRANT_SERVER_URL"),
 }
-TELLS_OF_A_CHANGE = {"SPEC", "SERVICE_ID"}
+TELLS_OF_A_CHANGE = {"NODES_HASH", "SPEC", "SERVICE_ID"}
 """Inputs no script reads; a new value reruns the script."""
 EVERY_COMMAND_HAS = {"WORK", "STEP", "NODE", "STACK", "PROVIDER", "SCRIPT_HASH", "DELETE_SCRIPT"}
 FUNCTION = re.compile(r"(?ms)^(\w+)\(\) \{(?:\n.*?^\}|[^\n]*\})\n")
@@ -340,7 +342,7 @@ def test_a_command_without_a_script_runs_a_tool_with_the_inputs_that_it_explains
 def test_every_script_gets_each_input_that_it_reads_and_no_other(result: Run) -> None:
     for command in with_scripts(result):
         read = set().union(*map(names_read, script_texts(command).values()))
-        missing = read - SHELLS_OWN - set(command.environment) - set(shell_names()) - {"LABEL_", "FOLDER_"}
+        missing = read - SHELLS_OWN - set(command.environment) - set(shell_names()) - {"LABEL_", "FOLDER_", "UNIT_"}
         assert missing == set(), f"{command.name} is not given"
         unused = set(command.own) - read - TELLS_OF_A_CHANGE - {"STACK", "PROVIDER"}
         assert unused == set(), f"{command.name} is given for nothing"
@@ -418,7 +420,7 @@ def on(step: str, *numbers: int, prefix: str = "core") -> set[str]:
     return {f"{step}-{prefix}-{number:02d}" for number in numbers}
 
 
-EVERYWHERE = ("machines", "swarm", "nginx-image", "content", "content-switch", "ready")
+EVERYWHERE = ("machines", "firewall", "swarm", "nginx-image", "content", "content-switch", "ready")
 """Steps of every node."""
 
 
@@ -454,11 +456,11 @@ def resized() -> set[str]:
 CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "network": (
         "192.168.57.0/24",
-        {"machines-workshop"} | everywhere("machines") | everywhere("swarm") | proxied(),
+        {"machines-workshop"} | everywhere("machines") | everywhere("firewall") | everywhere("swarm") | proxied(),
     ),
     "machines.count": (
         4,
-        {"machines-workshop"} | {f"{step}-core-04" for step in EVERYWHERE} | proxied(),
+        {"machines-workshop"} | {f"{step}-core-04" for step in EVERYWHERE} | everywhere("firewall") | proxied(),
     ),
     "machines.memory": (513, {"machines-workshop"} | everywhere("machines")),
     "machines.cpus": (2, everywhere("machines") | resized()),
@@ -486,8 +488,11 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "content.cache_control_hashed": ("no-cache", configured()),
     "content.charset": ("off", configured()),
     "backend.replicas": (3, {"backend-service"}),
-    "backend.port": (8081, {"backend-service"} | proxied()),
-    "applications": ({"docs": {"port": 8081}}, {"docs", "docs-check", "docs-nginx", "docs-service"}),
+    "backend.port": (8081, {"backend-service"} | everywhere("firewall") | proxied()),
+    "applications": (
+        {"docs": {"port": 8081}},
+        {"docs", "docs-check", "docs-nginx", "docs-service"} | everywhere("firewall"),
+    ),
     "backend.memory": (65, {"backend-service"} | configured()),
     "proxy.replicas": (1, {"ready-core-03", "proxy-seed-core-03", "proxy-core-03"}),
     "proxy.port": (81, {"proxy-service", "proxy-running"} | on("proxy-seed", 2, 3) | proxied()),
@@ -530,7 +535,7 @@ def test_another_provider_changes_every_machine() -> None:
     ("key", "value", "expected"),
     [
         ("name", "other", {f"{step}-{name}" for step in EVERYWHERE for name in ("core-01", "other")}),
-        ("address", "192.0.2.9", {"machines-core-01", "swarm-core-01"} | proxied()),
+        ("address", "192.0.2.9", {"machines-core-01", "swarm-core-01"} | everywhere("firewall") | proxied()),
         ("user", "root", {"machines-core-01"}),
         ("port", 2222, {"machines-core-01"}),
         ("jump", "bastion", {"machines-core-01"}),

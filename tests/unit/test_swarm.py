@@ -6,13 +6,19 @@ from typing import Any
 import pulumi
 
 from components.settings import Node
-from components.swarm import Activation, ActivationArgs, Swarm
+from components.swarm import Activation, ActivationArgs, Swarm, SwarmArgs
 from tests.unit.harness import COMMAND, PROVIDER, Run, cluster, machines, nodes, run, stand_in
+
+
+def args(planned: Sequence[Node]) -> SwarmArgs:
+    made = machines(planned)
+    firewalls = {machine.node.name: stand_in(f"firewall-{machine.node.name}") for machine in made}
+    return SwarmArgs(machines=made, firewalls=firewalls)
 
 
 def swarm(planned: Sequence[Node], *names: str) -> Run:
     def body() -> Any:
-        made = machines(planned)
+        made = args(planned)
         components = [Swarm(name, made) for name in names or ("swarm",)]
         return [
             {
@@ -59,7 +65,7 @@ def test_a_leave_has_time_until_every_other_node_was_rebuilt() -> None:
 def test_a_membership_is_replaced_with_its_machine_but_never_skipped_with_it() -> None:
     member = swarm(nodes(3))["swarm-core-02"]
     assert member.inputs["triggers"] == ["machine-core-02-id"]
-    assert member.dependencies == {"machine-core-02"}
+    assert member.dependencies == {"firewall-core-02", "machine-core-02"}
     # If the leave were skipped with the machine, a stale manager would remain, which costs the quorum.
     assert member.deleted_with == ""
 
@@ -117,13 +123,14 @@ def test_two_swarms_stand_side_by_side() -> None:
 
 def activation(planned: Sequence[Node], *names: str) -> Run:
     def body() -> Any:
-        made = machines(planned)
+        members = args(planned)
+        made = members.machines
         everywhere = {machine.node.name: stand_in(f"image-{machine.node.name}") for machine in made}
         somewhere = {machine.node.name: stand_in(f"boot-{machine.node.name}") for machine in made if machine.node.proxy}
-        args = ActivationArgs(
-            swarm=Swarm("swarm", made), machines=made, delivered=[everywhere, somewhere], timeout_factor=5
+        delivered = ActivationArgs(
+            swarm=Swarm("swarm", members), machines=made, delivered=[everywhere, somewhere], timeout_factor=5
         )
-        clusters = [Activation(name, args).cluster for name in names or ("ready",)]
+        clusters = [Activation(name, delivered).cluster for name in names or ("ready",)]
         return [
             {
                 "active": [resource.id for resource in one.active],

@@ -1,8 +1,8 @@
-  config.vm.network "private_network", name: "swarm-site-@{ stack }@", ip: "@{ node.address }@", netmask: @{ network.prefixlen }@
   config.vm.provider "docker" do |docker|
     docker.image = "@{ box }@"
     docker.name = "swarm-site-@{ stack }@-@{ node.name }@"
-    docker.has_ssh = true
+    # Vagrant looks for ssh in Docker's default network only, where any container would reach the machine.
+    docker.has_ssh = false
     docker.remains_running = true
     docker.volumes = [
       "swarm-site-@{ stack }@-@{ node.name }@:/var/lib/docker",
@@ -11,6 +11,8 @@
     ]
     docker.create_args = [
       "--hostname=@{ node.name }@",
+      "--network=swarm-site-@{ stack }@",
+      "--ip=@{ node.address }@",
       "--label=@{ contract.LABEL_STACK }@=@{ stack }@",
       "--label=@{ contract.LABEL_NODE }@=@{ node.name }@",
       "--restart=unless-stopped",

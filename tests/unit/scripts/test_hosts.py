@@ -42,6 +42,7 @@ command() {
   if [[ -n ${ON_NODE-} && $1 == -v ]]; then [[ -x $STUBS/node/$2 ]]; else builtin command "$@"; fi
 }
 """
+RESTORED = "unit swarm-site-firewall.service"
 DEBIAN = 'ID=debian\nPRETTY_NAME="Debian 12"\n'
 THERE = [
     Answer("web-1: uname -n", "web-1\n"),
@@ -197,7 +198,7 @@ def test_an_adoption_of_a_host_with_docker_records_what_it_changed(host: Host) -
         r"web-1: Debian 12, Docker 20.10\nweb-1: up after \d+ s\n",
         output,
     )
-    assert host.changes() == ["member admin", "network docker_gwbridge"]
+    assert host.changes() == [RESTORED, "member admin", "network docker_gwbridge"]
     assert (host.notes / "owner").read_text() == "THEKEY web-1\n"
     assert re.fullmatch(r"stack dev of \w+@\S+\n", (host.notes / "whose").read_text())
     assert host.orders() == ["usermod -aG docker admin"]
@@ -219,6 +220,7 @@ def test_an_adoption_installs_docker_and_records_every_new_package(host: Host) -
     assert host.changes() == [
         "package runc",
         "package docker.io",
+        RESTORED,
         "member admin",
         "group docker",
         *(f"file /etc/docker/{name}.json" for name in ("daemon", "key")),
@@ -268,7 +270,7 @@ def test_what_an_earlier_version_did_not_need_is_recorded_and_installed(host: Ho
         *THERE,
     )
     succeeded(host.adopt())
-    assert host.changes() == ["package runc", "member admin", "package libpopt0", "package rsync"]
+    assert host.changes() == ["package runc", "member admin", "package libpopt0", "package rsync", RESTORED]
     host.file("etc/os-release", 'ID=fedora\nPRETTY_NAME="Fedora"\n')
     host.file("srv/swarm-site/host/changes", "member admin\n")
     assert "; install them there: rsync (log: " in refused(host.adopt())
@@ -278,7 +280,7 @@ def test_what_an_earlier_version_did_not_need_is_recorded_and_installed(host: Ho
 def test_an_incomplete_record_is_written_again(host: Host) -> None:
     host.file("srv/swarm-site/draft/changes", "package half")
     succeeded(host.adopt())
-    assert host.changes() == ["member admin", "network docker_gwbridge"]
+    assert host.changes() == [RESTORED, "member admin", "network docker_gwbridge"]
 
 
 def test_a_refused_adoption_lists_every_cause_and_changes_nothing(host: Host) -> None:
@@ -420,7 +422,7 @@ def test_root_installs_a_missing_sudo(host: Host) -> None:
         *THERE,
     )
     succeeded(host.script("machines/create.sh", HOST="192.0.2.11 root 22"))
-    assert host.changes() == ["package sudo", "network docker_gwbridge"]
+    assert host.changes() == ["package sudo", RESTORED, "network docker_gwbridge"]
 
 
 GIVES_BACK = [
@@ -475,6 +477,25 @@ def test_a_returned_host_keeps_its_own_docker(host: Host) -> None:
     ]
     assert list((host.files / "srv").iterdir()) == []
     assert not (host.world.work / "machines/web-1").exists()
+
+
+def test_the_firewall_is_removed_with_the_unit_that_restores_it(host: Host) -> None:
+    adopted(host)
+    unit = host.file("etc/systemd/system/swarm-site-firewall.service")
+    host.file("srv/swarm-site/firewall/apply", 'echo "web-1: apply $*" >>"$STUBS/calls"\n')
+    succeeded(host.give_back())
+    orders = host.orders()
+    assert not unit.exists()
+    removal = ["apply off", "systemctl -q disable --now swarm-site-firewall.service", "systemctl daemon-reload"]
+    assert orders[orders.index("apply off") :][:3] == removal
+    assert orders.index("docker swarm leave --force") < orders.index("apply off")
+
+
+def test_a_firewall_that_can_not_be_removed_keeps_the_record(host: Host) -> None:
+    adopted(host)
+    host.file("srv/swarm-site/firewall/apply", "echo 'iptables: Resource temporarily unavailable' >&2\nexit 4\n")
+    assert "can't be given back: iptables: Resource temporarily unavailable (log: " in refused(host.give_back())
+    assert host.notes.exists()
 
 
 def test_a_docker_that_keeps_its_swarm_ports_is_waited_for_and_reported_once(host: Host) -> None:

@@ -13,12 +13,14 @@ NODE = [
     Answer("here: docker version -f {{.Server.Version}}", "20.10\n"),
     Answer("here: docker ps -aq --filter label=swarm-site.part --filter exited=137"),
     Answer("here: docker info -f {{.Swarm.LocalNodeState}} *", "active \n"),
+    Answer("here: iptables -w 10 -C *"),
     Answer("here: docker image inspect site:1"),
     Answer("here: docker image inspect *", status=1),
 ]
 
 
 def on_the_node(world: World, path: str, *arguments: str, site: Path | None = None) -> Finished:
+    world.stub("here", "iptables", RECORDER)
     changes = {FOLDER_SITE: str(site)} if site else {}
     text = world.altered_text(path, changes)
     return world.without_tree(text, path, *arguments, WORK="")
@@ -44,6 +46,7 @@ def test_a_node_reports_docker_images_release_and_configuration(world: World, si
     assert succeeded(on_the_node(world, "status/node.sh", "site:1", "site:2", site=site)).splitlines() == [
         "docker 20.10",
         "swarm active",
+        "firewall on",
         "image:site:1 present",
         "release 0123",
         "release_intact yes",
@@ -60,9 +63,9 @@ def test_a_release_that_was_changed_on_its_node_is_not_reported_as_intact(world:
 
 def test_a_node_reports_why_it_is_out_of_its_swarm_in_a_line(world: World, tmp_path: Path) -> None:
     answer = Answer("here: docker info -f {{.Swarm.LocalNodeState}} {{.Swarm.Error}}", "error x509: it\nhas expired\n")
-    world.plan(*NODE[:2], answer)
+    world.plan(*NODE[:2], answer, NODE[3])
     output = succeeded(on_the_node(world, "status/node.sh", site=tmp_path / "nothing"))
-    assert output == "docker 20.10\nswarm error\nswarm_error x509: it has expired\n"
+    assert output == "docker 20.10\nswarm error\nswarm_error x509: it has expired\nfirewall on\n"
 
 
 def test_a_node_whose_docker_does_not_answer_reports_only_that(world: World, site: Path) -> None:
@@ -80,13 +83,19 @@ def test_a_node_reports_tasks_that_exceeded_their_memory_limit(world: World, tmp
         *NODE[2:],
     )
     output = succeeded(on_the_node(world, "status/node.sh", site=tmp_path / "nothing"))
-    assert output == "docker 20.10\nswarm active\noom:t1 67108864\n"
+    assert output == "docker 20.10\nswarm active\nfirewall on\noom:t1 67108864\n"
 
 
 def test_a_node_without_content_and_proxy_reports_neither(world: World, tmp_path: Path) -> None:
     world.plan(*NODE)
     output = succeeded(on_the_node(world, "status/node.sh", site=tmp_path / "nothing"))
-    assert output == "docker 20.10\nswarm active\n"
+    assert output == "docker 20.10\nswarm active\nfirewall on\n"
+
+
+@pytest.mark.parametrize("gone", ["INPUT -j SWARM-SITE", "DOCKER-USER -j SWARM-SITE-FORWARD"])
+def test_a_firewall_without_one_of_its_rules_is_not_reported_as_on(world: World, tmp_path: Path, gone: str) -> None:
+    world.plan(Answer(f"here: iptables -w 10 -C {gone}", status=1), *NODE)
+    assert "firewall" not in succeeded(on_the_node(world, "status/node.sh", site=tmp_path / "nothing"))
 
 
 def test_a_manager_reports_nodes_reasons_services_tasks_and_faults(world: World) -> None:
