@@ -48,10 +48,10 @@ repair: ## restore whatever is dead, missing or changed by hand
 	@tools/setup up && . ./.env && python -m tools.repair
 
 ssh: ## open a shell on a node (make ssh NODE=core-01)
-	@tools/setup preview && . ./.env && tools/ssh $(NODE)
+	@tools/setup preview && . ./.env && python -m tools.folder && tools/ssh $(NODE)
 
 logs: ## show the logs of all services, with task and node names
-	@tools/setup preview && . ./.env && tools/logs
+	@tools/setup preview && . ./.env && python -m tools.folder && tools/logs
 
 env: ## print the exports for plain pulumi (eval "$(make env)")
 	@tools/setup env

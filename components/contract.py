@@ -20,6 +20,7 @@ HEALTH_PATH = "/.swarm-site/health"
 class Step(StrEnum):
     """The purpose of a Command, in the order of the flow. Every Command carries its step as the variable STEP."""
 
+    IDENTITY = "identity"
     STACK_FOLDER = "stack-folder"
     BOX = "box"
     MACHINE = "machine"
@@ -95,13 +96,16 @@ class MachineFile(StackFile):
     """A file of a machine's folder, `machines/NAME/` in the stack folder; `path` is relative to it."""
 
 
+IDENTITY_FILE = StackFile(
+    "identity", "derived", "the stack's identity, which hosts are told, and the user and machine that created the stack"
+)
 PROVIDER_FILE = StackFile("provider", "derived", "provider of the stack's machines")
 NODES_FILE = StackFile("nodes", "derived", "today's nodes, a line each: name, address, role")
 SSH_CONFIG_FILE = StackFile("ssh_config", "derived", "ssh entry of the alias `swarm-manager`")
 KEY_FILE = StackFile("key", "local", "private key that opens machines created here; `key.pub` beside it")
 AUTHORIZED_KEYS = StackFile("authorized_keys", "local", "the public key as nodes that are containers mount it")
 MACHINES = StackFile("machines", "local", "one folder a machine")
-LOCKS = StackFile("locks", "local", "kernel locks, one a machine and a few for the stack; `leaving-NAME`, see below")
+LOCKS = StackFile("locks", "local", "kernel locks, one a machine and a few for the stack")
 EMULATED = StackFile(
     "emulated", "mark", "virtual machines run without hardware virtualization: timeouts are 5 times as long"
 )

@@ -10,7 +10,7 @@ from components.contract import PACKAGE, Step, stack_folder
 from components.digest import folder_hash, text_hash
 from components.image import provide
 from components.rendering import TEMPLATES, render
-from components.scripts import Machine, script
+from components.scripts import Environment, Machine, script
 from components.settings import HostSettings, Node, Settings
 
 ADOPTED = "ssh"
@@ -33,12 +33,13 @@ class Box:
 class Machines(pulumi.ComponentResource):
     """A set of machines, created by Vagrant or adopted as they are, each with its own folder on this machine.
 
-    Creates the stack folder (key pair, node list, ssh configuration; its delete sweeps leftovers), the box of created
-    machines, and one machine per node. Does not join them to anything.
+    Creates the stack's identity, the stack folder (node list, ssh configuration, key pair of created machines; its
+    delete sweeps leftovers), the box of created machines, and one machine per node. Does not join them to anything.
 
     Args: `settings` of the stack; its nodes determine the number of resources.
     """
 
+    identity: command.local.Command
     folder: command.local.Command
     machines: Sequence[Machine]
     proxies: Sequence[Machine]
@@ -47,6 +48,7 @@ class Machines(pulumi.ComponentResource):
     def __init__(self, name: str, settings: Settings, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(f"{PACKAGE}:index:Machines", name, None, opts)
         is_adopted = settings.machines.provider == ADOPTED
+        self.identity = self._identity(name)
         self.folder = self._folder(
             name, settings, _ssh_to_hosts(settings) if is_adopted else _ssh_to_machines(settings)
         )
@@ -60,6 +62,17 @@ class Machines(pulumi.ComponentResource):
         )
         self.register_outputs({"nodes": self.outputs})
 
+    def _identity(self, name: str) -> command.local.Command:
+        return script(
+            f"{name}-identity",
+            step=Step.IDENTITY,
+            create="machines/identity.sh",
+            environment={},
+            minutes=1,
+            # Nothing makes it run again: its output is the identity.
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["create", "environment"]),
+        )
+
     def _folder(self, name: str, settings: Settings, ssh: Mapping[str, str]) -> command.local.Command:
         return script(
             f"{name}-workshop",
@@ -68,6 +81,7 @@ class Machines(pulumi.ComponentResource):
             delete="machines/sweep.sh",
             environment={
                 **_common(settings),
+                "IDENTITY": self.identity.stdout,
                 "NODES": "\n".join(f"{node.name} {node.address} {node.role}" for node in settings.nodes),
                 **ssh,
             },
@@ -104,7 +118,10 @@ class Machines(pulumi.ComponentResource):
         return Box(resource=box, name=f"{settings.machines.box} {image}")
 
     def _machine(self, name: str, node: Node, settings: Settings, box: Box | None) -> command.local.Command:
-        environment, identity = _adoption(node, node.host, settings) if node.host else _creation(node, settings, box)
+        if node.host:
+            environment, triggered = _adoption(node, node.host, settings, self.identity.stdout)
+        else:
+            environment, triggered = _creation(node, settings, box)
         return script(
             f"{name}-{node.name}",
             step=Step.MACHINE,
@@ -112,7 +129,7 @@ class Machines(pulumi.ComponentResource):
             delete="machines/delete.sh",
             sent=SENT_TO_HOSTS if node.host else (),
             environment={**_common(settings), **environment},
-            triggers=[identity],
+            triggers=[triggered],
             node=node.name,
             # Emulated virtual machines, created one after another, are slow.
             minutes=15 if settings.machines.provider in ("docker", ADOPTED) else 90,
@@ -153,8 +170,8 @@ def _ssh_to_hosts(settings: Settings) -> Mapping[str, str]:
     return {"SSH_CONFIG": config}
 
 
-def _creation(node: Node, settings: Settings, box: Box | None) -> tuple[Mapping[str, str], str]:
-    """Return the Vagrant inputs of a machine, and its identity: a new one replaces the machine."""
+def _creation(node: Node, settings: Settings, box: Box | None) -> tuple[Environment, str]:
+    """Return the Vagrant inputs of a machine, and what identifies it: a new value replaces the machine."""
     vagrantfile = render(
         "machines/Vagrantfile",
         provider=settings.machines.provider,
@@ -172,9 +189,12 @@ def _creation(node: Node, settings: Settings, box: Box | None) -> tuple[Mapping[
     return {"VAGRANTFILE": vagrantfile, "SSH_CONFIG": config}, text_hash(vagrantfile)
 
 
-def _adoption(node: Node, host: HostSettings, settings: Settings) -> tuple[Mapping[str, str], str]:
-    """Return the connection inputs of a host, and its identity: a new one means another host."""
-    environment = {
+def _adoption(
+    node: Node, host: HostSettings, settings: Settings, identity: pulumi.Output[str]
+) -> tuple[Environment, str]:
+    """Return the connection inputs of a host, and what identifies it: a new value means another host."""
+    environment: Environment = {
+        "IDENTITY": identity,
         "HOST": f"{host.address} {host.user} {host.port} {host.jump or ''}".rstrip(),
         "PORTS": " ".join(map(str, settings.ports)),
         "SSH_CONFIG": render("machines/host_ssh_config", work=stack_folder(settings.stack), node=node),

@@ -34,7 +34,7 @@ def down() -> int:
         )
     exception = ", except on these hosts" if kept else ""
     print(f"down after {stack.since(begin)}; everything of stack {stack.STACK} was removed{exception}")
-    return 0
+    return 1 if kept else 0
 
 
 def forget() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from components.contract import Step
 from components.digest import text_hash
 from components.scripts import bundle
-from tools import stack
+from tools import folder, stack
 from tools.stack import NodeEntry, Resource, Resources
 
 FACT_SECONDS = 15
@@ -85,6 +85,7 @@ class Observation:
 def observe() -> Observation:
     """Query all nodes and a manager, in parallel with time limits, and compare with the state."""
     known = stack.resources()
+    folder.derive(known)
     outputs = stack.outputs(known)
     entries = [
         NodeEntry(name=name, address=node["address"], role=node["role"])

@@ -323,7 +323,8 @@ def recover() -> Resources:
         else:
             raise ToolError(
                 f"stack {STACK} is being changed by process {lock['pid']} of {lock['username']} on {lock['hostname']} "
-                f"since {lock['timestamp']}; wait until it ends, or end it, then run this again"
+                f"since {lock['timestamp']}; wait until it ends, or end it, then run this again; "
+                f"if it is gone for good, run: pulumi cancel --stack {STACK}"
             )
     state.remove_drafts(STACK)
     state.require_room(STACK)
@@ -331,7 +332,32 @@ def recover() -> Resources:
     if deployment.get("pending_operations"):
         _drop_pending_operations()
         print("the last run was interrupted; its unfinished steps run again")
+    elif not any(state.backend_folder()):
+        _require_lock(_by_urn(deployment))
     return _by_urn(deployment)
+
+
+def _require_lock(known: Resources) -> None:
+    """Check that nobody else changes a stack whose state is elsewhere, with a refresh that takes the lock.
+
+    Raises:
+        ToolError: the lock is held.
+    """
+    for identity in commands(known, Step.IDENTITY):
+        _pulumi_or_refuse("refresh", "--yes", "--skip-preview", "--suppress-outputs", *targets([identity]))
+
+
+def _pulumi_or_refuse(*arguments: str, text: str = "") -> None:
+    done = subprocess.run(
+        ["pulumi", "--non-interactive", *arguments, "--stack", STACK],
+        input=text,
+        text=True,
+        check=False,
+        capture_output=True,
+    )
+    if done.returncode != 0:
+        advice = f"wait until it ends; if it is gone for good, run: pulumi cancel --stack {STACK}"
+        raise ToolError(f"{words(done)}\nnothing was touched; if another run holds the lock, {advice}")
 
 
 def _drop_pending_operations() -> None:
@@ -347,13 +373,7 @@ def _drop_pending_operations() -> None:
         return
     exported = pulumi_json("stack", "export")
     del exported["deployment"]["pending_operations"]
-    subprocess.run(
-        ["pulumi", "stack", "import", "--stack", STACK],
-        input=json.dumps(exported),
-        text=True,
-        check=True,
-        capture_output=True,
-    )
+    _pulumi_or_refuse("stack", "import", text=json.dumps(exported))
 
 
 def _locks() -> Iterator[Path]:

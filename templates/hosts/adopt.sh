@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Adopts this host as a node. Runs on the host as root, and resumes an interrupted adoption. Exits with status 3 if it
 # refuses the host, which is then unchanged. The last line of its output describes the host.
-# Arguments: NODE (name in the settings), OWNER (the stack's key and the node), WHOSE (the same in readable form), USER
+# Arguments: NODE (name in the settings), OWNER (the stack's identity and the node), WHOSE (the same in readable form), USER
 # (login user), RELEASE (text of the release script), DAEMON (settings of a Docker installed by the adoption), PORT…
 # (ports of the services).
 set -euo pipefail

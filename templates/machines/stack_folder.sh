@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prepares the stack's folder on this machine (key pair, node list, ssh configuration) and the machines' network.
-# Inputs: WORK, STACK, PROVIDER, NODES (lines: name address role), SSH_CONFIG (text), and those of the provider.
+# Prepares the stack's folder on this machine (node list, ssh configuration, key pair) and the machines' network.
+# Inputs: WORK, STACK, PROVIDER, IDENTITY, NODES (lines: name address role), SSH_CONFIG (text), and those of the provider.
 set -euo pipefail
 . templates/lib.sh
 # shellcheck source=templates/machines/providers/docker.sh
@@ -28,15 +28,8 @@ printf '%s\n' "$PROVIDER" >"$PROVIDER_FILE"
 create_network
 [[ -n $(ls -A "$MACHINES") ]] || check_room
 
-if [[ ! -e $KEY_FILE ]]; then
-  rm -f "$KEY_FILE.new" "$KEY_FILE.new.pub"
-  ssh-keygen -q -t ed25519 -N '' -C "swarm-site $STACK" -f "$KEY_FILE.new" </dev/null
-  mv "$KEY_FILE.new.pub" "$KEY_FILE.pub"
-  mv "$KEY_FILE.new" "$KEY_FILE"
-fi
-[[ -e $KEY_FILE.pub ]] || ssh-keygen -y -f "$KEY_FILE" >"$KEY_FILE.pub"
-mkdir -p "$AUTHORIZED_KEYS"
-install -m 644 "$KEY_FILE.pub" "$AUTHORIZED_KEYS/vagrant"
+create_key
+printf '%s\n' "$IDENTITY" >"$IDENTITY_FILE"
 printf '%s' "$SSH_CONFIG" >"$SSH_CONFIG_FILE"
 printf '%s\n' "$NODES" >"$NODES_FILE.new"
 mv "$NODES_FILE.new" "$NODES_FILE"

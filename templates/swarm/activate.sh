@@ -19,5 +19,4 @@ activate() {
 
 # A manager that has just returned may trigger a leader election.
 wait_for 30 "a manager to activate it" activate || fail "no manager could activate this node ($output); run: make status"
-rm -f "$LOCKS/leaving-$NODE"
 say "active after $SECONDS s"

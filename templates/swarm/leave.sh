@@ -5,16 +5,20 @@ set -euo pipefail
 . templates/lib.sh
 . templates/swarm/manager.sh
 
-# unhealthy NAME…, on a manager: prints what is missing, one per line: a remaining node, or a service with too few
-# tasks. For a global service, the swarm counts only tasks it has already created.
+LEAVING="leaving the swarm"
+
+# unhealthy REASON NAME…, on a manager: prints what is missing, one per line: a remaining node, or a service with too few
+# tasks. For a global service, the swarm counts only tasks it has already created. After an interrupted leave, a node
+# stays drained for that REASON until the leave is rerun or it is activated: nobody waits for it.
 unhealthy() {
-  local name nodes proxies running
+  local name nodes details proxies running
   nodes=$(docker node ls --format '{{.Hostname}} {{.Status}} {{.Availability}} {{.ManagerStatus}}')
-  for name; do
-    grep -Eq "^$name Ready Active ?(Leader|Reachable)?$" <<<"$nodes" || echo "node $name"
+  details=$(docker node ls -q |
+    xargs docker node inspect -f "{{.Description.Hostname}} {{.Status.State}} {{.Spec.Availability}} {{index .Spec.Labels \"$LABEL_PROXY\"}} {{index .Spec.Labels \"$LABEL_DRAINED\"}}")
+  for name in "${@:2}"; do
+    grep -Eq "^$name Ready Active ?(Leader|Reachable)?$" <<<"$nodes" || grep -q "^$name [a-z]* drain [a-z]* $1$" <<<"$details" || echo "node $name"
   done
-  proxies=$(docker node ls -q | xargs docker node inspect -f "{{.Status.State}} {{.Spec.Availability}} {{index .Spec.Labels \"$LABEL_PROXY\"}}" |
-    grep -c '^ready active true$' || true)
+  proxies=$(grep -c '^[^ ]* ready active true ' <<<"$details" || true)
   for name in $(docker service ls --filter mode=global --format '{{.Name}}'); do
     running=$(docker service ps "$name" --filter desired-state=running --format '{{.CurrentState}}' | grep -c '^Running' || true)
     ((running >= proxies)) || echo "service $name ($running/$proxies)"
@@ -23,12 +27,12 @@ unhealthy() {
     awk '{ split($2, tasks, "/"); if (tasks[1] < tasks[2]) print "service " $1 " (" $2 ")" }'
 }
 
-all_healthy() { missing=$(on_node "$manager" unhealthy "${staying[@]}" </dev/null) && [[ -z $missing ]]; }
+all_healthy() { missing=$(on_node "$manager" unhealthy "$LEAVING" "${others[@]}" </dev/null) && [[ -z $missing ]]; }
 
-# drain NAME, on a manager: drains it; returns when its tasks have ended, or after 30 s.
+# drain NAME REASON, on a manager: drains it; returns when its tasks have ended, or after 30 s.
 drain() {
   local try
-  update_node "$1" --availability drain --label-add "$LABEL_DRAINED=leaving the swarm"
+  update_node "$1" --availability drain --label-add "$LABEL_DRAINED=$2"
   for ((try = 0; try < 60; try++)); do
     docker node ps "$1" --format '{{.CurrentState}}' | grep -q '^Running' || return 0
     sleep 0.5
@@ -49,8 +53,6 @@ fi
 [[ -e $NODES_FILE ]] || fail "the stack's folder $WORK was removed or emptied, and nothing is known of the swarm; write it again: make up"
 take_lock "$LOCKS/leave" 1800
 mapfile -t others < <(peers)
-# After an interrupted leave, a node stays drained until the leave is rerun or it is activated: do not wait for it.
-mapfile -t staying < <(peers | while read -r name; do [[ -e $LOCKS/leaving-$name ]] || echo "$name"; done)
 
 if ! manager_among_peers; then
   if [[ -e $CLUSTER_COMPLETE ]] && living_manager "$NODE" >/dev/null; then
@@ -75,8 +77,7 @@ listed=$(on_node "$manager" entries "$NODE" </dev/null)
 if [[ $alive && $listed && -e $CLUSTER_COMPLETE ]]; then
   wait_for 300 "all other nodes and services to be healthy" all_healthy ||
     fail "can't leave: still unhealthy after $(scaled 300) s: ${missing//$'\n'/, }; run: make status"
-  touch "$LOCKS/leaving-$NODE"
-  on_node "$manager" drain "$NODE" </dev/null
+  on_node "$manager" drain "$NODE" "$LEAVING" </dev/null
 fi
 if [[ $alive ]]; then
   if [[ $listed ]]; then on_node "$manager" docker node demote "$NODE" </dev/null >/dev/null; fi
@@ -84,5 +85,4 @@ if [[ $alive ]]; then
 fi
 on_node "$manager" remove_entries "$NODE" </dev/null ||
   fail "left, but its entry is still in the swarm; look: make ssh NODE=$manager, then docker node ls"
-rm -f "$LOCKS/leaving-$NODE"
 say "left in $SECONDS s"

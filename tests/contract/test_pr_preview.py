@@ -281,7 +281,7 @@ def stack_of(look: Look, empty: Mapping[str, Any], docker: Plugin) -> dict[str, 
 def outputs(state: Mapping[str, Any], docker: Plugin) -> Mapping[str, Any]:
     """Returns the outputs that the provider would have returned for a create."""
     if state["type"] == COMMAND:
-        return {**state["inputs"], "stdout": "", "stderr": ""}
+        return {**state["inputs"], "stdout": state["id"], "stderr": ""}
     if state["type"] in (SERVICE, SERVICE_CONFIG):
         return docker.preview(state["type"], state["inputs"])
     inputs: Mapping[str, Any] = state["inputs"]

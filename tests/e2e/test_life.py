@@ -586,7 +586,7 @@ MEMBERS_AND_SETTINGS = (
     ),
     Drift(
         lambda site: change_service(site, "backend"),
-        r"service backend: was changed by hand \(.*env.*\)",
+        r"service backend: was changed by hand, or by a run that failed \(.*env.*\)",
         changed={"backend-service": "update"},
     ),
     Drift(

@@ -287,12 +287,15 @@ REPLICATED_SERVICES = "{}: docker service ls --filter mode=replicated *"
 HEALTHY = "core-01 Ready Active Leader\ncore-02 Ready Active Reachable\ncore-03 Ready Active Reachable\n"
 
 
+DETAILS = "core-01 ready active false \ncore-02 ready active true \ncore-03 ready active true \n"
+
+
 def manages(name: str) -> list[Answer]:
     """Answers of a manager of a healthy swarm with two proxies and two application tasks; every change succeeds."""
     return [
         Answer(f"{name}: docker node ls -q", "id1\nid2\nid3\n"),
         Answer(NODES_OF.format(name), HEALTHY),
-        Answer(f"{name}: docker node inspect -f *", "ready active false\nready active true\nready active true\n"),
+        Answer(f"{name}: docker node inspect -f *", DETAILS),
         Answer(GLOBAL_SERVICES.format(name), "proxy\n"),
         Answer(f"{name}: docker service ps proxy *", "Running 2 minutes ago\nRunning 3 seconds ago\n"),
         Answer(REPLICATED_SERVICES.format(name), "backend 2/2\n"),
@@ -323,6 +326,7 @@ STACK_FOLDER = {
     "DHCP_FIRST": "192.168.56.2",
     "DHCP_LAST": "192.168.56.254",
     "NODES": "core-01 192.168.56.11 manager\ncore-02 192.168.56.12 manager",
+    "IDENTITY": "ID ann@laptop",
     "MEMORY_WANTED": "1",
     "SSH_CONFIG": "Host swarm-manager\n",
 }

@@ -67,17 +67,68 @@ def test_derived_files_are_written_over_old_ones_and_marks_of_known_machines_sta
     assert "machines/core-01/complete" not in files(work), "its creation or removal was interrupted"
 
 
+def test_a_machine_that_is_gone_is_not_complete(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack, "power", lambda *_: subprocess.CompletedProcess((), 0, "none\n", ""))
+    folder.derive(known())
+    assert "machines/core-01/complete" not in files(work)
+
+
+def hosts(monkeypatch: pytest.MonkeyPatch, **answers: int) -> None:
+    """Let hosts answer the question whether they are adopted with these exit statuses; `_` stands for a hyphen."""
+
+    def on_node(name: str, *command: str, seconds: float = 0) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, answers[name.replace("-", "_")], "", "")
+
+    monkeypatch.setattr(stack, "on_node", on_node)
+
+
 @pytest.mark.parametrize(
-    ("power", "answer", "complete"), [("none", 0, False), ("unknown", 0, True), ("unknown", 1, False)]
+    ("answer", "before", "after"),
+    [
+        (folder.ADOPTED, False, True),
+        (folder.ADOPTED, True, True),
+        (folder.HALF, True, False),
+        (folder.FREE, True, False),
+        (255, True, True),
+        (255, False, True),
+    ],
 )
-def test_a_machine_that_is_gone_is_not_complete(
-    work: Path, monkeypatch: pytest.MonkeyPatch, power: str, answer: int, complete: bool
+def test_a_host_tells_whether_it_is_adopted(
+    work: Path, monkeypatch: pytest.MonkeyPatch, answer: int, before: bool, after: bool
 ) -> None:
-    monkeypatch.setattr(stack, "power", lambda *_: subprocess.CompletedProcess((), 0, f"{power}\n", ""))
-    monkeypatch.setattr(stack, "on_node", lambda *_: subprocess.CompletedProcess((), answer, "", ""))
+    hosts(monkeypatch, core_01=answer, core_02=folder.ADOPTED)
+    if before:
+        (work / "machines/core-01").mkdir(parents=True)
+        (work / "machines/core-01/complete").touch()
     folder.derive(known("ssh"))
-    assert ("machines/core-01/complete" in files(work)) == complete
-    assert "machines/core-01/adopted" in files(work)
+    assert ("machines/core-01/complete" in files(work)) == after
+    assert "machines/core-01/adopted" in files(work), "it may have something to give back"
+    assert "machines/core-02/complete" in files(work)
+
+
+@pytest.mark.parametrize(
+    ("answer", "stays"), [(folder.FREE, False), (folder.HALF, True), (folder.ADOPTED, True), (255, True)]
+)
+def test_a_host_that_another_machine_gave_back_is_forgotten(
+    work: Path, monkeypatch: pytest.MonkeyPatch, answer: int, stays: bool
+) -> None:
+    hosts(monkeypatch, core_01=folder.ADOPTED, core_02=folder.ADOPTED, core_03=answer)
+    (work / "machines/core-03").mkdir(parents=True)
+    (work / "machines/core-03/adopted").touch()
+    folder.derive(known("ssh"))
+    assert (work / "machines/core-03").exists() == stays
+
+
+def test_the_identity_is_the_states(work: Path) -> None:
+    identity = command(Step.IDENTITY, "identity") | {"outputs": {"stdout": "ID ann@laptop"}}
+    folder.derive(known() | state(identity))
+    assert files(work)["identity"] == "ID ann@laptop\n"
+    with pytest.raises(ToolError) as refused:
+        folder.require_key(known() | state(identity))
+    assert str(refused.value) == (
+        "the machines of stack dev were created by ann@laptop and exist only there; "
+        "here, only previews work: make preview"
+    )
 
 
 def test_an_empty_state_changes_nothing(work: Path) -> None:

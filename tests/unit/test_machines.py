@@ -46,6 +46,7 @@ def hosts(number: int, **more: Any) -> Mapping[str, Any]:
 def test_there_is_a_folder_a_box_and_one_machine_a_node() -> None:
     assert made(count(3)).inventory("machines") == {
         (COMPONENT, "machines"),
+        (COMMAND, "machines-identity"),
         (COMMAND, "machines-workshop"),
         (COMMAND, "machines-box"),
         (COMMAND, "machines-core-01"),
@@ -65,6 +66,7 @@ def test_the_folder_has_the_nodes_the_network_and_the_way_to_a_manager() -> None
     assert folder.own == {
         "STACK": "dev",
         "PROVIDER": "docker",
+        "IDENTITY": "output of machines-identity",
         "NETWORK": "192.168.56.0/24",
         "NODES": "core-01 192.168.56.11 manager\ncore-02 192.168.56.12 worker",
         "MEMORY_WANTED": "1024",
@@ -93,13 +95,13 @@ def test_the_folder_gets_what_its_provider_needs_of_the_network(
     provider: str, network: str, addresses: Mapping[str, str]
 ) -> None:
     folder = made({**count(1, provider=provider), "network": network})["machines-workshop"].own
-    others = ("STACK", "PROVIDER", "NODES", "MEMORY_WANTED", "SSH_CONFIG")
+    others = ("STACK", "PROVIDER", "IDENTITY", "NODES", "MEMORY_WANTED", "SSH_CONFIG")
     assert {key: value for key, value in folder.items() if key not in others} == {"NETWORK": network, **addresses}
 
 
 def test_the_folder_is_created_first_and_removed_last() -> None:
     result = made(count(2))
-    assert result["machines-workshop"].dependencies == set()
+    assert result["machines-workshop"].dependencies == {"machines-identity"}
     for name in ("machines-box", "machines-core-01", "machines-core-02"):
         assert "machines-workshop" in result[name].dependencies, name
 
@@ -191,12 +193,14 @@ def test_it_outputs_each_nodes_address_and_role() -> None:
 def test_existing_hosts_need_no_box_and_no_network() -> None:
     result = made(hosts(3))
     assert {name for _, name in result.inventory("machines")} == {
-        *("machines", "machines-workshop", "machines-core-01", "machines-core-02", "machines-core-03"),
+        *("machines", "machines-identity", "machines-workshop"),
+        *("machines-core-01", "machines-core-02", "machines-core-03"),
     }
-    assert result["machines-core-01"].dependencies == {"machines-workshop"}
+    assert result["machines-core-01"].dependencies == {"machines-identity", "machines-workshop"}
     assert result["machines-workshop"].own == {
         "STACK": "dev",
         "PROVIDER": "ssh",
+        "IDENTITY": "output of machines-identity",
         "NODES": "\n".join(f"core-0{n} 192.168.56.{10 + n} manager" for n in (1, 2, 3)),
         "SSH_CONFIG": render("swarm/hosts_ssh_config", work=WORK, nodes=settings(hosts(3)).nodes),
     }
@@ -208,6 +212,7 @@ def test_a_host_is_adopted_by_its_address_and_user_and_given_back() -> None:
     assert machine.own == {
         "STACK": "dev",
         "PROVIDER": "ssh",
+        "IDENTITY": "output of machines-identity",
         "HOST": "192.168.56.11 admin 2222 bastion",
         "PORTS": "8080 8081 80",
         "SSH_CONFIG": render("machines/host_ssh_config", work=WORK, node=settings(values).nodes[0]),
@@ -250,6 +255,6 @@ def test_each_provider_has_a_delete_of_its_own() -> None:
 def test_two_sets_stand_side_by_side() -> None:
     result = made(count(2), "left", "right")
     assert {name for _, name in result.inventory("left")} == {
-        *("left", "left-workshop", "left-box", "left-core-01", "left-core-02"),
+        *("left", "left-identity", "left-workshop", "left-box", "left-core-01", "left-core-02"),
     }
     assert result["right-core-01"].dependencies == {"right-workshop", "right-box"}

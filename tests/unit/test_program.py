@@ -73,7 +73,7 @@ def commands_on(run: Run, node: str) -> list[Registered]:
 def test_the_program_makes_exactly_these_resources(stack: str, proxies: list[int]) -> None:
     run = program(stack)
     every, some = node_names(run), [f"core-{number:02d}" for number in proxies]
-    commands = {"machines-workshop", "swarm-cluster", "nginx-image"}
+    commands = {"machines-identity", "machines-workshop", "swarm-cluster", "nginx-image"}
     if stack != "hosts":
         commands.add("machines-box")
     applications = {"backend", "docs"} if stack == "two" else {"backend"}
@@ -272,7 +272,7 @@ def test_nothing_hides_a_change_or_survives_its_stack(result: Run) -> None:
         # The SDK sets replaceOnChanges: changed triggers replace a Command. Applications used to be called backends.
         allowed = {"aliases"} if resource.type == "swarm-site:index:Application" else {"replaceOnChanges"}
         assert resource.other_options <= allowed, resource.name
-        assert (resource.ignore_changes == ()) == (resource.name != "proxy-service")
+        assert (resource.ignore_changes == ()) == (resource.name not in ("machines-identity", "proxy-service"))
 
 
 def test_a_preview_and_the_next_one_say_the_same() -> None:

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Existing hosts, reached with the user's own ssh: adopted, and later restored to their previous state.
-# Inputs: WORK, STACK, SSH_CONFIG (text); for an adoption also NODE, HOST (address user port jump) and PORTS (of the
+# Inputs: WORK, STACK, IDENTITY, SSH_CONFIG (text); for an adoption also NODE, HOST (address user port jump) and PORTS (of the
 # services). Hosts run only complete scripts, from templates/hosts/.
 . templates/machines/providers/remove/ssh.sh
 
@@ -9,8 +9,9 @@ check_host() {
   docker info >/dev/null || fail "the Docker daemon of this machine, which builds the images, does not answer; run: tools/setup up"
 }
 
-# Hosts have their own disks, memory and network.
+# Hosts have their own disks, memory and network, and accept the user's own keys.
 check_room() { return 0; }
+create_key() { return 0; }
 create_network() { return 0; }
 
 # An interrupted adoption is resumed.

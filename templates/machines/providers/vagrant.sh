@@ -2,6 +2,19 @@
 # Creates machines with Vagrant's providers. Inputs: WORK, STACK, PROVIDER; for a machine NODE and VAGRANTFILE (text);
 # for the network NETWORK (CIDR).
 
+# create_key: creates the key pair that opens the machines, and lets containers mount its public half.
+create_key() {
+  if [[ ! -e $KEY_FILE ]]; then
+    rm -f "$KEY_FILE.new" "$KEY_FILE.new.pub"
+    ssh-keygen -q -t ed25519 -N '' -C "swarm-site $STACK" -f "$KEY_FILE.new" </dev/null
+    mv "$KEY_FILE.new.pub" "$KEY_FILE.pub"
+    mv "$KEY_FILE.new" "$KEY_FILE"
+  fi
+  [[ -e $KEY_FILE.pub ]] || ssh-keygen -y -f "$KEY_FILE" >"$KEY_FILE.pub"
+  mkdir -p "$AUTHORIZED_KEYS"
+  install -m 644 "$KEY_FILE.pub" "$AUTHORIZED_KEYS/vagrant"
+}
+
 # is_current: the machine is completely created, with these settings. `vagrant up` skips unfinished provisioning and
 # ignores changed settings.
 is_current() {

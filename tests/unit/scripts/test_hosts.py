@@ -176,7 +176,7 @@ def host(world: World) -> Host:
         world.stub("node", name, RECORDER)
     world.stub("node", "sudo", SUDO)
     (world.stubs / "no-waiting").write_text(NO_WAITING + ONLY_ITS_OWN)
-    (world.work / "key.pub").write_text("ssh-ed25519 THEKEY swarm-site dev\n")
+    (world.work / "identity").write_text("THEKEY ann@laptop\n")
     host = Host(world)
     host.file("etc/os-release", DEBIAN)
     host.file(
@@ -633,7 +633,7 @@ def test_without_the_stacks_key_a_host_is_neither_given_back_nor_forgotten(host:
     shutil.rmtree(host.world.work)
     error = refused(host.give_back())
     assert re.match(
-        r"web-1: can't be given back: it belongs to stack dev of \w+@\S+, and .work/dev/key.pub, which", error
+        r"web-1: can't be given back: it belongs to stack dev of \w+@\S+, and .work/dev/identity, which", error
     )
     assert f"is missing; run on the host: sudo bash {host.notes}/release, then here: make down\n" in error
     assert host.orders() == []

@@ -1,5 +1,6 @@
 """templates/images/deliver.sh: an image on a node. tests/unit/test_images.py tests the component."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,8 +9,8 @@ from tests.unit.shell import IMAGE, Answer, Finished, World, manages, refused, s
 STARTS = Answer("core-01: docker run --rm *")
 
 
-def deliver(world: World, node: str = "core-01") -> Finished:
-    return world.script("images/deliver.sh", NODE=node, IMAGE=IMAGE)
+def deliver(world: World, node: str = "core-01", **environment: str) -> Finished:
+    return world.script("images/deliver.sh", NODE=node, IMAGE=IMAGE, **environment)
 
 
 def archive(world: World, tag: str = "0123456789ab") -> Path:
@@ -44,11 +45,33 @@ def test_a_missing_image_is_sent_from_its_archive(world: World) -> None:
     assert (world.stubs / "loaded").read_text() == "the layers"
 
 
-def test_a_missing_archive_fails_and_says_what_to_run(world: World) -> None:
+def provided(world: World, image: str, create: str) -> str:
+    """Write a state with a Command that provides an image; return the URL of its backend."""
+    command = {
+        "urn": "urn:pulumi:dev::swarm-site::command:local:Command::nginx-image",
+        "type": "command:local:Command",
+        "inputs": {"create": create, "environment": {"STEP": "image", "NODE": "", "IMAGE": image}},
+    }
+    states = world.folder / "states/.pulumi/stacks/swarm-site"
+    states.mkdir(parents=True)
+    (states / "dev.json").write_text(json.dumps({"checkpoint": {"latest": {"resources": [command]}}}))
+    return f"file://{world.folder}/states"
+
+
+def test_an_archive_that_another_machine_created_is_provided_here_too(world: World) -> None:
+    world.nodes("core-01")
+    world.stub("node", "docker", '#!/bin/sh\ncase $1 in load) cat >"$STUBS/loaded" ;; image) exit 1 ;; esac\n')
+    states = provided(world, IMAGE, f"printf 'the layers' >'{archive(world)}'")
+    succeeded(deliver(world, PULUMI_BACKEND_URL=states))
+    assert (world.stubs / "loaded").read_text() == "the layers"
+
+
+def test_an_archive_that_no_step_provides_fails(world: World) -> None:
     world.nodes("core-01")
     world.plan(Answer("core-01: docker image inspect *", status=1))
-    error = f"core-01: the archive {archive(world)} of {IMAGE} is missing; create it again: make repair\n"
-    assert refused(deliver(world)) == error
+    states = provided(world, "localhost:1/site-other:1", "true")
+    error = f"no step of stack dev provides the image {IMAGE}; run again: make up\n"
+    assert refused(deliver(world, PULUMI_BACKEND_URL=states)).endswith(error)
 
 
 def test_a_node_that_can_not_load_an_image_fails_with_its_error(world: World) -> None:

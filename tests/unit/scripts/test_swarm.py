@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests.unit.shell import (
+    DETAILS,
     HEALTHY,
     NODES_OF,
     REPLICATED_SERVICES,
@@ -88,6 +89,7 @@ def test_a_probe_without_a_host_reports_that_no_manager_answers(managers: World)
 
 # --- leave.sh ---------------------------------------------------------------------------------------------------------
 
+LEAVING = "core-02 ready drain true leaving the swarm"
 LEFT = "id1 core-01\nid2 core-02\n"
 HERE = LEFT + "id3 core-03\n"
 STALE = HERE + "id4 core-03\n"
@@ -163,8 +165,8 @@ def test_a_leave_starts_once_all_others_are_healthy(trio: World) -> None:
 
 
 def test_a_leave_does_not_wait_for_a_node_whose_own_leave_was_interrupted(trio: World) -> None:
-    (trio.work / "locks/leaving-core-02").touch()
     trio.plan(
+        Answer("core-01: docker node inspect -f *", DETAILS.replace("core-02 ready active true ", LEAVING)),
         Answer(NODES_OF.format("core-01"), HEALTHY.replace("core-02 Ready Active", "core-02 Ready Drain")),
         *manages("core-01"),
         *entries("core-01", HERE, LEFT),
@@ -173,15 +175,12 @@ def test_a_leave_does_not_wait_for_a_node_whose_own_leave_was_interrupted(trio: 
     assert "left in" in succeeded(leave(trio))
 
 
-def test_an_interrupted_leave_leaves_its_mark_until_it_has_finished(trio: World) -> None:
-    mark = trio.work / "locks/leaving-core-03"
+def test_an_interrupted_leave_is_continued(trio: World) -> None:
     answers = [*manages("core-01"), *entries("core-01", HERE), *LEAVES]
     trio.plan(Answer("core-01: docker node demote core-03", status=1), *answers)
     assert leave(trio).returncode == 1
-    assert mark.exists()
     trio.plan(*answers)
     succeeded(leave(trio))
-    assert not mark.exists()
 
 
 @pytest.mark.parametrize(("state", "left"), [("active", ["core-03: docker swarm leave --force"]), ("inactive", [])])
@@ -659,13 +658,6 @@ def test_an_activation_is_tried_again_while_the_swarm_itself_changes_the_entry(t
     trio.plan(Answer(f"core-03: {UPDATE}", conflict, status=1, once=True), Answer(f"core-03: {UPDATE}"))
     assert "active after" in succeeded(activate(trio))
     assert trio.orders() == [f"core-03: {UPDATE}"] * 2
-
-
-def test_an_activated_node_is_no_longer_leaving(trio: World) -> None:
-    (trio.work / "locks/leaving-core-03").touch()
-    trio.plan(Answer(f"core-03: {UPDATE}"))
-    succeeded(activate(trio))
-    assert not (trio.work / "locks/leaving-core-03").exists()
 
 
 def test_without_a_manager_no_node_is_activated_and_the_last_error_is_shown(trio: World) -> None:

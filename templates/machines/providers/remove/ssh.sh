@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Releases hosts. Inputs: WORK, SSH_CONFIG (text).
+# Releases hosts. Inputs: WORK, IDENTITY, SSH_CONFIG (text).
 . templates/lib.sh
 
 # enter NAME: sets BECOME for its host; if the ssh login fails, sets `output` to the error. A shared connection would
@@ -10,8 +10,11 @@ enter() {
   if [[ $output == 0 ]]; then BECOME=""; else BECOME=sudo; fi
 }
 
-# owner NAME: prints the stack's key and the host's node; nothing without the key.
-owner() { if [[ -e $KEY_FILE.pub ]]; then echo "$(cut -d' ' -f2 "$KEY_FILE.pub") $1"; fi; }
+# owner NAME: prints the stack's identity and the host's node; nothing if the identity is unknown.
+owner() {
+  local identity=${IDENTITY:-$(cat "$IDENTITY_FILE" 2>/dev/null)}
+  if [[ -n $identity ]]; then echo "${identity%% *} $1"; fi
+}
 
 # ownership OWNER, on the host: prints `ours`, `none` or `other: WHOSE`. Removes our own draft: nothing had changed yet,
 # or everything was reverted. Fails if the stack's folder exists without a record.
@@ -55,8 +58,8 @@ give_back() {
     ours) ;;
     none) return 0 ;;
     other:*)
-      [[ -e $KEY_FILE.pub ]] ||
-        fail "can't be given back: it belongs to ${found##*other: }, and $KEY_FILE.pub, which would prove that this is the same stack, is missing; run on the host: sudo bash $FOLDER_HOST/release, then here: make down"
+      [[ -n $(owner "$1") ]] ||
+        fail "can't be given back: it belongs to ${found##*other: }, and $IDENTITY_FILE, which would prove that this is the same stack, is missing; run on the host: sudo bash $FOLDER_HOST/release, then here: make down"
       say "belongs to ${found##*other: } by now, so it stays as it is"
       return 0
       ;;
