@@ -15,6 +15,7 @@ from components.contract import (
     FOLDER_SITE,
     IDENTITY_FILE,
     KEY_FILE,
+    LOCKS,
     MACHINE_ADOPTED,
     MACHINE_COMPLETE,
     MACHINE_SSH_CONFIG,
@@ -40,6 +41,7 @@ def derive(known: Resources) -> None:
         _write(stack.WORK / IDENTITY_FILE.path, f"{identity['outputs']['stdout']}\n")
     for workshop in stack.commands(known, Step.STACK_FOLDER):
         variables = _variables(workshop)
+        (stack.WORK / LOCKS.path).mkdir(mode=0o700, parents=True, exist_ok=True)
         _write(stack.WORK / PROVIDER_FILE.path, f"{variables['PROVIDER']}\n")
         _write(stack.WORK / NODES_FILE.path, f"{variables['NODES']}\n")
         _write(stack.WORK / SSH_CONFIG_FILE.path, variables["SSH_CONFIG"])

@@ -155,6 +155,7 @@ class Site:
     target: str = field(default_factory=lambda: os.environ.get("TARGET") or "docker")
     timeout_factor: float = 1
     is_up: bool = False
+    backend: str = ""
     _calls: int = 0
 
     def __post_init__(self) -> None:
@@ -206,6 +207,7 @@ class Site:
             "STACK": self.stack,
             "TARGET": self.target,
             "XDG_STATE_HOME": str(self.state),
+            **({"PULUMI_BACKEND_URL": self.backend} if self.backend else {}),
         }
 
     # --- user actions -----------------------------------------------------------------------------------------------

@@ -13,11 +13,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import yaml
 
-from tests.e2e.site import PROJECT, ROOT, UP_SECONDS, Site, alone, docker, fetch, wait_until
+from tests.e2e.life import status
+from tests.e2e.site import DOWN_SECONDS, PROJECT, ROOT, UP_SECONDS, Site, alone, docker, fetch, wait_until
 from tests.e2e.strangers import DROPPED_AT_LEAST, dropped, opened_to
 
 pytestmark = [pytest.mark.e2e, pytest.mark.targets(provider="ssh")]
@@ -301,7 +303,65 @@ def test_a_rebuilt_host_is_released_and_adopted_again(running: Hosts) -> None:
     assert running.preview() == {}
 
 
+# --- another machine --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def colleague(running: Hosts, tmp_path: Path) -> Hosts:
+    """The same stack on a machine that has its state and a key, and has never run a command."""
+    other = Hosts(tmp_path / "a colleague", running.logs.with_name("colleague"))
+    other.backend = f"file://{quote(str(running.state))}/{PROJECT}/pulumi?metadata=skip"
+    return other
+
+
+def forget(site: Hosts) -> None:
+    """Delete what a machine keeps, as a CI runner does after every command."""
+    shutil.rmtree(site.state)
+
+
+def test_another_machine_drives_the_stack(running: Hosts, colleague: Hosts) -> None:
+    assert colleague.preview() == {}
+    colleague.edit(INDEX, "hello world", "hello colleague")
+    colleague.up()
+    assert "hello colleague" in fetch(running.proxy_url("beta")).text
+    forget(colleague)
+    assert status(colleague)["findings"] == []
+    forget(colleague)
+    colleague.run("repair", "make repair NODE=gamma", seconds=UP_SECONDS)
+    forget(colleague)
+    assert "gamma\n" in colleague.run("ssh", "make ssh NODE=gamma <<<'uname -n'", seconds=60).text
+
+    running.edit(INDEX, "hello world", "hello colleague")
+    assert running.preview() == {}
+    assert status(running)["findings"] == []
+    running.restore(INDEX)
+    running.up()
+    wait_until("all nodes active, all services complete", running.is_whole)
+
+
+def test_of_two_runs_the_second_is_refused_before_it_touches_anything(running: Hosts, colleague: Hosts) -> None:
+    running.edit(INDEX, "hello world", "hello twice")
+    first = running.begin("up", "make up")
+    locks = running.state / PROJECT / "pulumi/.pulumi/locks"
+    wait_until("its lock", lambda: any(locks.rglob("*.json")))
+    text = colleague.up(fails=True).text
+    assert f"stack {running.stack} is being changed by process" in text
+    assert f"pulumi cancel --stack {running.stack}" in text
+    assert first.wait(UP_SECONDS).status == 0
+    running.restore(INDEX)
+    running.up()
+
+
 # --- down -------------------------------------------------------------------------------------------------------------
+
+
+def test_another_machine_restores_all_hosts_as_they_were_found(
+    running: Hosts, colleague: Hosts, found: Mapping[str, list[str]]
+) -> None:
+    running.is_up = False
+    assert "everything of stack hosts was removed\n" in colleague.down().text
+    assert_as_found(running, found)
+    shutil.rmtree(running.work)
 
 
 def test_down_restores_all_hosts_as_they_were_found(running: Hosts, found: Mapping[str, list[str]]) -> None:
@@ -315,7 +375,8 @@ def test_down_restores_all_hosts_as_they_were_found(running: Hosts, found: Mappi
 def test_down_skips_a_dead_host_and_reports_what_is_left_on_it(running: Hosts, found: Mapping[str, list[str]]) -> None:
     running.kill("alpha")
 
-    text = running.down().text
+    text = running.run("down", "make down", seconds=DOWN_SECONDS, fails=True).text
+    running.is_up = False
 
     assert f"alpha ({HOSTS['alpha']}) did not answer, so it was not given back" in text
     assert "everything of stack hosts was removed, except on these hosts" in text
