@@ -10,7 +10,7 @@ from components.contract import HEALTH_PATH, LABEL_SERVICE, PACKAGE
 from components.image import ImageRef
 from components.release import LEFT_OUT_PATHS
 from components.rendering import render
-from components.service import Capacity, Route, ServiceSpec, capacity, service_inputs, test_configuration
+from components.service import NOBODY, Capacity, Route, ServiceSpec, capacity, service_inputs, test_configuration
 from components.settings import ApplicationSettings, ContentSettings, Node
 from components.swarm import Cluster
 
@@ -102,4 +102,5 @@ def specification(name: str, args: ApplicationArgs) -> ServiceSpec:
         stop_seconds=10,
         order="stop-first",  # the old task holds the node's port until it has ended
         hostname="{{.Node.Hostname}}",
+        user=NOBODY,  # in a network of its own, a container needs no privilege to listen on port 80
     )

@@ -171,4 +171,6 @@ def specification(name: str, args: ProxyArgs) -> ServiceSpec:
         memory=args.settings.memory,
         stop_seconds=20,
         order="start-first",
+        # Root opens the port, gives nginx's folders to the user of the workers, and becomes that user.
+        capabilities=["CAP_CHOWN", "CAP_NET_BIND_SERVICE", "CAP_SETGID", "CAP_SETUID"],
     )

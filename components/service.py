@@ -31,6 +31,8 @@ ROLLBACK: docker.ServiceRollbackConfigArgsDict = {
     "max_failure_ratio": "0.0",
     "failure_action": "pause",
 }
+NOBODY = "65534:65534"
+"""User and group that own nothing and that every image allows."""
 MB_PER_WORKER = 16
 """Minimum: 2 MB for the worker, 2 MB for those of earlier configurations still answering, and buffers."""
 MOST_CONNECTIONS = 16384
@@ -103,6 +105,8 @@ class ServiceSpec:
         stop_seconds: grace period of a stopped task for open requests, in seconds.
         order: whether a new task starts before or after the old one stops.
         hostname: hostname of the container; None for Docker's default.
+        user: user and group of all processes; None for root.
+        capabilities: what root in the container may do; all other capabilities are dropped.
     """
 
     name: str
@@ -118,6 +122,8 @@ class ServiceSpec:
     stop_seconds: int
     order: Literal["start-first", "stop-first"]
     hostname: str | None = None
+    user: str | None = None
+    capabilities: Sequence[str] = ()
 
 
 def service_inputs(
@@ -171,11 +177,13 @@ def _container_spec(spec: ServiceSpec, timeout_factor: int, config: docker.Servi
         "commands": ["sh", "-c", start, "start", str(spec.workers), str(spec.listen), spec.configuration],
         "labels": [{"label": LABEL_PART, "value": spec.name}],
         "read_only": True,
+        "cap_drops": ["ALL"],
         "stop_signal": "SIGQUIT",
         "stop_grace_period": f"{spec.stop_seconds}s",
         "sysctl": {},
         "mounts": [
             {"type": "bind", "source": spec.mount, "target": spec.mount, "read_only": True},
+            # The task's memory limit bounds it: the official provider crashes on a size.
             {"type": "tmpfs", "target": "/tmp"},
         ],
         "healthcheck": {
@@ -186,6 +194,10 @@ def _container_spec(spec: ServiceSpec, timeout_factor: int, config: docker.Servi
             "start_period": interval,
         },
     }
+    if spec.capabilities:
+        container["cap_adds"] = list(spec.capabilities)
+    if spec.user:
+        container["user"] = spec.user
     if spec.hostname:
         container["hostname"] = spec.hostname
     if config:

@@ -18,6 +18,7 @@ from urllib.parse import quote
 import pytest
 import yaml
 
+from tests.e2e.benchmark import OF_ITS_DOCKER, Node, faults
 from tests.e2e.life import status
 from tests.e2e.site import DOWN_SECONDS, PROJECT, ROOT, UP_SECONDS, Site, alone, docker, fetch, wait_until
 from tests.e2e.strangers import DROPPED_AT_LEAST, dropped, opened_to
@@ -239,6 +240,13 @@ def test_strangers_reach_only_ssh_and_the_proxies_of_hosts(running: Hosts) -> No
         assert dropped(running, name) - before[name] >= DROPPED_AT_LEAST
         record = running.on_node(name, "cat", "/srv/swarm-site/host/changes").splitlines()
         assert "unit swarm-site-firewall.service" in record
+
+
+def test_the_containers_on_hosts_are_confined_whoever_owns_docker(running: Hosts) -> None:
+    found = {name: faults(Node(running, name), left_out=OF_ITS_DOCKER) for name in HOSTS}
+    assert found == {name: {} for name in HOSTS}
+    bare = [name for name, kind in KINDS.items() if kind == "bare"]
+    assert [faults(Node(running, name), left_out=["5.29"]) for name in bare] == [{}]
 
 
 def test_a_host_of_another_stack_is_refused_and_left_unchanged(running: Hosts) -> None:

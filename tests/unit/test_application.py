@@ -77,6 +77,8 @@ def test_the_service_has_exactly_the_inputs_that_keep_the_second_up_empty() -> N
                 "hostname": "{{.Node.Hostname}}",
                 "labels": [{"label": "swarm-site.part", "value": "backend"}],
                 "readOnly": True,
+                "capDrops": ["ALL"],
+                "user": "65534:65534",
                 "stopSignal": "SIGQUIT",
                 "stopGracePeriod": "10s",
                 "sysctl": {},

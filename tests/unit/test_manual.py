@@ -12,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from components.settings import SECTIONS
+from tests.e2e.benchmark import CHECKS
 from tests.unit.harness import ROOT
 from tools import docs
 
@@ -201,3 +202,11 @@ def test_every_row_about_a_message_quotes_it_once_and_at_some_length() -> None:
 def test_a_quoted_message_is_in_the_sources(message: str) -> None:
     files = [path for folder in SOURCES for path in (ROOT / folder).rglob("*") if path.is_file()]
     assert any(message.encode() in path.read_bytes() for path in files if path.suffix != ".pyc")
+
+
+# --- security ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_check_that_the_manual_calls_tested_is_run_and_no_other_is() -> None:
+    rows = re.findall(r"^\| ([\d., ]+) \|.*\| `make e2e` \|$", (ROOT / "docs/security.md").read_text(), re.MULTILINE)
+    assert sorted(number for row in rows for number in row.split(", ")) == sorted(CHECKS)

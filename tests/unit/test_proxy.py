@@ -198,6 +198,8 @@ def test_the_service_has_exactly_the_inputs_that_keep_the_second_up_empty() -> N
                 ],
                 "labels": [{"label": "swarm-site.part", "value": "proxy"}],
                 "readOnly": True,
+                "capDrops": ["ALL"],
+                "capAdds": ["CAP_CHOWN", "CAP_NET_BIND_SERVICE", "CAP_SETGID", "CAP_SETUID"],
                 "stopSignal": "SIGQUIT",
                 "stopGracePeriod": "20s",
                 "sysctl": {},

@@ -157,6 +157,7 @@ RECIPE_DATA = {
     "images/node/files/etc/sudoers.d/vagrant",
     "images/node/files/etc/systemd/journald.conf.d/node.conf",
     "images/node/files/etc/systemd/system.conf.d/node.conf",
+    "images/node/files/etc/systemd/system/docker-.scope.d/node.conf",
     "images/node/files/etc/systemd/system/docker.service.d/node.conf",
     "images/node/files/etc/systemd/system/ssh-host-keys.service",
     "images/node/packages",
@@ -737,12 +738,21 @@ def test_sshd_of_a_node_accepts_the_stacks_key_only() -> None:
 
 def test_every_unit_of_a_node_is_well_formed() -> None:
     units = [name for name in RECIPE_DATA if "/systemd/" in name or name.endswith(".service")]
-    assert len(units) == 7
+    assert len(units) == 8
     for name in units:
         parser = configparser.ConfigParser(interpolation=None, delimiters="=")
         parser.optionxform = str  # type: ignore[assignment,method-assign]
         parser.read_string((TEMPLATES / name).read_text())
-        assert set(parser.sections()) <= {"Unit", "Service", "Install", "Manager", "Journal", "Match", "Network"}
+        assert set(parser.sections()) <= {
+            "Unit",
+            "Service",
+            "Scope",
+            "Install",
+            "Manager",
+            "Journal",
+            "Match",
+            "Network",
+        }
         assert all(parser[section] for section in parser.sections())
 
 

@@ -19,6 +19,7 @@
       # A proxy gives up its connection to a vanished machine after 6 s instead of 15 minutes.
       "--sysctl=net.ipv4.tcp_retries2=4",
       "--memory=@{ node.memory }@m",
+      "--memory-swap=@{ node.memory }@m",
       "--cpus=@{ node.cpus }@",
       "--cgroupns=host",
       "--cap-add=ALL",

@@ -1,4 +1,6 @@
-"""templates/service/: nginx tests a configuration on this machine."""
+"""templates/service/: nginx tests a configuration on this machine, and starts in a container."""
+
+import shutil
 
 from tests.unit.shell import IMAGE, Finished, World, refused, succeeded
 
@@ -27,3 +29,24 @@ def test_a_configuration_that_nginx_rejects_fails_with_its_error(world: World) -
         "this machine: nginx rejects the configuration rendered from templates/proxy/nginx.conf; no node got it: "
         "[emerg] unknown directive\n"
     )
+
+
+# --- start ------------------------------------------------------------------------------------------------------------
+
+
+def started(world: World, setpriv: str) -> Finished:
+    """Start nginx in a container whose `setpriv` is this script."""
+    world.stub("here", "nginx", '#!/bin/sh\ngrep NoNewPrivs /proc/self/status\necho "$*"\n')
+    world.stub("here", "setpriv", setpriv)
+    return world.run("sh", "templates/service/start", "1", "80", "/etc/nginx.conf")
+
+
+def test_nginx_can_not_gain_privileges_where_the_image_has_setpriv(world: World) -> None:
+    real = shutil.which("setpriv")
+    output = succeeded(started(world, f'#!/bin/sh\nexec {real} "$@"\n'))
+    assert output == "NoNewPrivs:\t1\n-c /etc/nginx.conf -g daemon off; worker_processes 1;\n"
+
+
+def test_nginx_starts_without_setpriv_too(world: World) -> None:
+    output = succeeded(started(world, "#!/bin/sh\nexit 127\n"))
+    assert output.endswith("\n-c /etc/nginx.conf -g daemon off; worker_processes 1;\n")
