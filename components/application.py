@@ -81,7 +81,12 @@ class Application(pulumi.ComponentResource):
         )
         self.endpoints = pulumi.Output.from_input([f"{node.address}:{args.settings.port}" for node in args.nodes])
         self.route = self.endpoints.apply(
-            lambda endpoints: Route(name=name, hosts=args.settings.hosts, endpoints=endpoints)
+            lambda endpoints: Route(
+                name=name,
+                hosts=args.settings.hosts,
+                endpoints=endpoints,
+                read_timeout=args.settings.read_timeout_s,
+            )
         )
         self.register_outputs({"endpoints": self.endpoints})
 

@@ -80,11 +80,13 @@ class Route:
         name: name of the application.
         hosts: host names; empty for the default route.
         endpoints: address:port of every node that may serve.
+        read_timeout: longest wait for the beginning of a response, and longest pause in one, in seconds.
     """
 
     name: str
     hosts: Sequence[str]
     endpoints: Sequence[str]
+    read_timeout: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,7 +66,11 @@ def node_name(machines: MachinesSettings, index: int) -> str:
 
 def computed_defaults(machines: MachinesSettings) -> Mapping[str, Mapping[str, Any]]:
     """Return the defaults that depend on the machines, by section; those for applications apply to each one."""
-    application = {"replicas": min(2, machines.total), "memory": 64 * machines.workers}
+    application = {
+        "replicas": min(2, machines.total),
+        "memory": 64 * machines.workers,
+        "read_timeout_s": 2 * machines.timeout_factor,
+    }
     return {
         "swarm": {"managers": odd(min(3, machines.total))},
         BACKEND: application,

@@ -57,6 +57,15 @@ class BackendSettings(Section):
         examples=[64],
         json_schema_extra={"computed_default": "64 a worker: a CPU, at most 8, or 4 on existing hosts"},
     )
+    read_timeout_s: int = Field(
+        2,
+        ge=1,
+        le=3600,
+        description="Longest wait for the beginning of a response, and longest pause in one, in s; after that, proxies "
+        "ask the next endpoint for it, unless it has begun or the request could have had an effect.",
+        json_schema_extra={"computed_default": "2, or 10 on virtual machines, which may be emulated"},
+        examples=[2],
+    )
 
 
 class ApplicationSettings(BackendSettings):
@@ -96,11 +105,12 @@ class ProxySettings(Section):
     connect_timeout_ms: int = Field(
         500, ge=50, le=60000, description="Longest wait for a connection to an application, in ms.", examples=[500]
     )
-    read_timeout_s: int = Field(
-        60, ge=1, le=3600, description="Longest pause in an application's response, in s.", examples=[60]
-    )
     fail_timeout_s: int = Field(
-        2, ge=1, le=600, description="How long a failed endpoint is skipped, in s.", examples=[2]
+        30,
+        ge=1,
+        le=600,
+        description="How long an endpoint is skipped after it failed, in s, as long as another one answers.",
+        examples=[30],
     )
     trusted_networks: list[Network] = Field(
         default_factory=list,

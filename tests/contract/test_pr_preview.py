@@ -72,7 +72,7 @@ PAIRS: Mapping[str, Edit] = {
     "content": edit("site/index.html", "hello world", "hello again"),
     "one-more-node": settings("    count: 3\n", "    count: 4\n"),
     "memory-of-one-node": settings("    count: 3\n", OVERRIDE),
-    "proxy-setting": settings("  swarm-site:proxy:\n", "  swarm-site:proxy:\n    read_timeout_s: 90\n"),
+    "proxy-setting": settings("  swarm-site:proxy:\n", "  swarm-site:proxy:\n    connect_timeout_ms: 900\n"),
     "image": settings(
         "  swarm-site:proxy:\n", "  swarm-site:images:\n    nginx: nginx:1.27-alpine\n  swarm-site:proxy:\n"
     ),

@@ -101,7 +101,9 @@ def machine_memory(site: Site) -> dict[str, int]:
 
 def upstreams(site: Site, node: str) -> list[str]:
     """Return the backends configured in a node's proxy."""
-    return re.findall(r"^ *server (\S+) ", site.on_node(node, "cat", f"{PROXY}/current/nginx.conf"), re.MULTILINE)
+    return re.findall(
+        r"^ *server (\S+) max_fails=1", site.on_node(node, "cat", f"{PROXY}/current/nginx.conf"), re.MULTILINE
+    )
 
 
 @dataclass

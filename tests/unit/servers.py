@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -162,12 +162,14 @@ def application(
 
 
 @contextlib.contextmanager
-def proxy(folder: Path, endpoint: int, *named: Route, **settings: object) -> Iterator[Server]:
-    """Run a proxy with an endpoint on this machine."""
+def proxy(
+    folder: Path, endpoint: int, *named: Route, others: Sequence[int] = (), workers: int = 1, **settings: object
+) -> Iterator[Server]:
+    """Run a proxy with endpoints on this machine, given by their ports."""
     given = ProxySettings.model_validate({"port": free_port(), **settings})
-    route = Route(name="backend", hosts=[], endpoints=[f"127.0.0.1:{endpoint}"])
-    text, _ = proxy_configuration(given, [route, *named])
-    with running(text, folder, given.port) as server:
+    endpoints = [f"127.0.0.1:{port}" for port in (*others, endpoint)]
+    text, _ = proxy_configuration(given, [Route(name="backend", hosts=[], endpoints=endpoints, read_timeout=2), *named])
+    with running(text, folder, given.port, workers) as server:
         yield server
 
 

@@ -178,7 +178,7 @@ def test_the_upstream_list_of_every_proxy_is_the_backends_endpoints(result: Run)
     configured = [command for command in result.of_type(COMMAND) if "STATE_URL" in command.environment]
     assert configured
     for command in configured:
-        servers = re.findall(r"^    server (\S+) ", command.environment["CONFIGURATION"], re.MULTILINE)
+        servers = re.findall(r"^    server (\S+) max_fails=1", command.environment["CONFIGURATION"], re.MULTILINE)
         assert servers == result.exports["backend_endpoints"]
 
 
@@ -476,7 +476,8 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "machines.provider": (
         "libvirt",
         {"machines-workshop", "machines-box", "backend-service", "proxy-service", "proxy-running"}
-        | everywhere("machines"),
+        | everywhere("machines")
+        | proxied(),
     ),
     "images.mirror": ("mirror.example", {"machines-box", "nginx-image"}),
     "content.folder": ("another", everywhere("content") | everywhere("content-switch")),
@@ -493,6 +494,7 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
         {"docs": {"port": 8081}},
         {"docs", "docs-check", "docs-nginx", "docs-service"} | everywhere("firewall"),
     ),
+    "backend.read_timeout_s": (3, proxied()),
     "backend.memory": (65, {"backend-service"} | configured()),
     "proxy.replicas": (1, {"ready-core-03", "proxy-seed-core-03", "proxy-core-03"}),
     "proxy.port": (81, {"proxy-service", "proxy-running"} | on("proxy-seed", 2, 3) | proxied()),
@@ -500,7 +502,6 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "proxy.trusted_networks": (["203.0.113.0/24"], proxied()),
     "proxy.max_body_size": ("1m", on("proxy-seed", 2, 3) | proxied()),
     "proxy.connect_timeout_ms": (600, proxied()),
-    "proxy.read_timeout_s": (61, proxied()),
     "proxy.fail_timeout_s": (3, proxied()),
 }
 """Setting, new value, and the resources that are changed, created or removed."""

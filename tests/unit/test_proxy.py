@@ -15,9 +15,9 @@ from components.service import START, Route, capacity
 from tests.unit.harness import COMMAND, SERVICE, Run, cluster, machines, nodes, proxy_settings, run, stand_in
 
 ENDPOINTS = ["192.168.56.11:8080", "192.168.56.12:8080"]
-BACKEND = Route(name="backend", hosts=[], endpoints=ENDPOINTS)
-DOCS = Route(name="docs", hosts=["docs.example", "d.example"], endpoints=["192.168.56.11:8081"])
-PRIVATE = Route(name="private", hosts=[], endpoints=["192.168.56.11:8082"])
+BACKEND = Route(name="backend", hosts=[], endpoints=ENDPOINTS, read_timeout=2)
+DOCS = Route(name="docs", hosts=["docs.example", "d.example"], endpoints=["192.168.56.11:8081"], read_timeout=2)
+PRIVATE = Route(name="private", hosts=[], endpoints=["192.168.56.11:8082"], read_timeout=2)
 PROBE = "http://127.0.0.1:80/.swarm-site/configuration"
 POLICY = {"parallelism": 1, "order": "start-first", "delay": "0s", "maxFailureRatio": "0.0"}
 
@@ -58,8 +58,9 @@ def test_there_is_a_test_a_configuration_a_node_a_service_and_a_wait_for_it() ->
 def test_a_configuration_names_every_endpoint_and_answers_with_the_hash_of_its_own_text() -> None:
     text, state = configuration(proxy_settings(), [BACKEND])
     for endpoint in ENDPOINTS:
-        assert f"    server {endpoint} max_fails=1 fail_timeout=2s;\n" in text
-    assert text.count("server 192") == 2
+        assert f"    server {endpoint} max_fails=1 fail_timeout=30s;\n" in text
+        assert f"    server {endpoint} backup max_fails=0;\n" in text
+    assert text.count("server 192") == 4
     assert f'return 200 "{state}\\n";' in text
     assert state == text_hash(text.replace(state, ""))[:12]
 
@@ -70,7 +71,6 @@ def test_a_configuration_names_every_endpoint_and_answers_with_the_hash_of_its_o
         {"port": 81},
         {"max_body_size": "1m"},
         {"connect_timeout_ms": 501},
-        {"read_timeout_s": 61},
         {"fail_timeout_s": 3},
         {"memory": 129},
         {"trusted_networks": ["203.0.113.0/24"]},
@@ -168,7 +168,11 @@ def test_nginx_tests_the_configuration_on_this_machine_before_any_node_gets_it()
 
 def test_a_route_that_comes_from_a_resource_is_followed() -> None:
     def routes() -> Any:
-        return [stand_in("other").stdout.apply(lambda text: Route(name="backend", hosts=[], endpoints=[text]))]
+        return [
+            stand_in("other").stdout.apply(
+                lambda text: Route(name="backend", hosts=[], endpoints=[text], read_timeout=2)
+            )
+        ]
 
     configured = made(routes=routes)["proxy-core-02"]
     assert "server output of other max_fails=1" in configured.environment["CONFIGURATION"]
@@ -250,7 +254,7 @@ def test_the_service_comes_after_every_configuration_and_goes_with_the_cluster()
     assert service.delete_before_replace
 
 
-@pytest.mark.parametrize("settings", [{"read_timeout_s": 61}, {"max_body_size": "1m"}, {"fail_timeout_s": 3}])
+@pytest.mark.parametrize("settings", [{"max_body_size": "1m"}, {"fail_timeout_s": 3}])
 def test_what_a_reload_can_change_does_not_touch_the_service(settings: dict[str, Any]) -> None:
     before, after = made(), made(**settings)
     for name in ("proxy-service", "proxy-running"):

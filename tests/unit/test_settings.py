@@ -318,12 +318,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "swarm-site:proxy.connect_timeout_ms: 49 must be at least 50; for example 500",
     ),
     (
-        {"proxy": {"read_timeout_s": "1h"}},
-        'swarm-site:proxy.read_timeout_s: "1h" must be an integer; for example 60',
+        {"backend": {"read_timeout_s": "1h"}},
+        'swarm-site:backend.read_timeout_s: "1h" must be an integer; for example 2',
     ),
     (
         {"proxy": {"fail_timeout_s": 601}},
-        "swarm-site:proxy.fail_timeout_s: 601 must be at most 600; for example 2",
+        "swarm-site:proxy.fail_timeout_s: 601 must be at most 600; for example 30",
     ),
     # keys and shapes
     ({"machinez": {"count": 3}}, f'swarm-site:machinez: {{"count": 3}} is not a setting; settings are {KEYS}'),

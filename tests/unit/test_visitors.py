@@ -395,7 +395,7 @@ HAS_IPV6 = Path("/proc/net/if_inet6").exists() and bool(Path("/proc/net/if_inet6
 @pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6")
 def test_visitors_of_ipv6_are_served_by_host_name_too(backend: Server, tmp_path: Path) -> None:
     with echo() as port:
-        docs = Route(name="docs", hosts=["docs.example"], endpoints=[f"127.0.0.1:{port}"])
+        docs = Route(name="docs", hosts=["docs.example"], endpoints=[f"127.0.0.1:{port}"], read_timeout=2)
         with proxy(tmp_path, backend.port, docs) as server:
             answer = server.raw("GET / HTTP/1.0\r\n\r\n", address="::1")
             assert answer.endswith(PAGES["index.html"].encode())
