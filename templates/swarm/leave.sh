@@ -44,6 +44,15 @@ leave_swarm() {
   [[ $(docker info -f '{{.Swarm.LocalNodeState}}') == inactive ]] || docker swarm leave --force >/dev/null
 }
 
+# survey: finds another manager, whether this node is alive, and its entries, which an interrupted leave may already have
+# removed. A node is as good as its Docker: without one it could be demoted and then not leave.
+survey() {
+  alive=""
+  manager_among_peers || return 1
+  if is_created "$NODE" && LIMIT=15 on_node "$NODE" docker info </dev/null >/dev/null 2>&1; then alive=yes; fi
+  listed=$(on_node "$manager" entries "$NODE" </dev/null) || fail "$manager no longer answers; run this again"
+}
+
 mkdir -p "$LOCKS"
 if [[ -e $DISSOLVING && $(cat "$DISSOLVING") == "$PPID" ]]; then
   say "the whole swarm is being removed; nothing to hand over"
@@ -51,28 +60,24 @@ if [[ -e $DISSOLVING && $(cat "$DISSOLVING") == "$PPID" ]]; then
 fi
 # Without the list of nodes, nothing proves that no other one is there.
 [[ -e $NODES_FILE ]] || fail "the stack's folder $WORK was removed or emptied, and nothing is known of the swarm; write it again: make up"
-take_lock "$LOCKS/leave" 1800
 mapfile -t others < <(peers)
 
-if ! manager_among_peers; then
-  if [[ -e $CLUSTER_COMPLETE ]] && living_manager "$NODE" >/dev/null; then
-    fail "is the only manager; removing it would destroy the swarm. Set swarm.managers to 3 first, or remove the whole stack: make down"
+# A node that is dead, or has already left, hands nothing over and takes no turn: the one whose turn it is may be waiting
+# for it to come back.
+if ! survey || [[ $alive && $listed ]]; then
+  take_lock "$LOCKS/leave" 1800
+  if ! survey; then
+    if [[ -e $CLUSTER_COMPLETE ]] && living_manager "$NODE" >/dev/null; then
+      fail "is the only manager; removing it would destroy the swarm. Set swarm.managers to 3 first, or remove the whole stack: make down"
+    fi
+    say "skipping deregistration: no other manager answers"
+    # Other nodes that are merely off still have the swarm.
+    if [[ ! -e $CLUSTER_COMPLETE ]] || ((${#others[@]} == 0)); then rm -f "$SWARM_STARTED"; fi
+    exit 0
   fi
-  say "skipping deregistration: no other manager answers"
-  # Other nodes that are merely off still have the swarm.
-  if [[ ! -e $CLUSTER_COMPLETE ]] || ((${#others[@]} == 0)); then rm -f "$SWARM_STARTED"; fi
-  exit 0
 fi
 
-# A node is as good as its Docker: without one it could be demoted and then not leave.
-alive=""
-if is_created "$NODE" && LIMIT=15 on_node "$NODE" docker info </dev/null >/dev/null 2>&1; then
-  alive=yes
-else
-  say "does not answer, or its Docker does not; removing its entry"
-fi
-# An interrupted leave may already have removed the entry.
-listed=$(on_node "$manager" entries "$NODE" </dev/null)
+[[ $alive ]] || say "does not answer, or its Docker does not; removing its entry"
 # Before the cluster is complete, and after it was dissolved, there is nothing to hand over.
 if [[ $alive && $listed && -e $CLUSTER_COMPLETE ]]; then
   wait_for 300 "all other nodes and services to be healthy" all_healthy ||

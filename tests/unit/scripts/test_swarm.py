@@ -113,7 +113,7 @@ def test_a_leave_asks_no_node_while_its_run_removes_the_whole_swarm(trio: World)
 
 def test_a_leave_ignores_the_mark_of_another_run(trio: World) -> None:
     (trio.work / "leaving").write_text(f"{os.getpid()}0\n")
-    trio.plan(*manages("core-01"), *entries("core-01", STALE, LEFT), *LEAVES)
+    trio.plan(*manages("core-01"), *entries("core-01", STALE, STALE, LEFT), *LEAVES)
     assert "left in" in succeeded(leave(trio))
 
 
@@ -158,7 +158,7 @@ def test_a_leave_starts_once_all_others_are_healthy(trio: World) -> None:
     trio.plan(
         Answer(NODES_OF.format("core-01"), "core-01 Ready Active Leader\n", once=True),
         *manages("core-01"),
-        *entries("core-01", HERE, LEFT),
+        *entries("core-01", HERE, HERE, LEFT),
         *LEAVES,
     )
     assert "left in" in succeeded(leave(trio))
@@ -169,7 +169,7 @@ def test_a_leave_does_not_wait_for_a_node_whose_own_leave_was_interrupted(trio: 
         Answer("core-01: docker node inspect -f *", DETAILS.replace("core-02 ready active true ", LEAVING)),
         Answer(NODES_OF.format("core-01"), HEALTHY.replace("core-02 Ready Active", "core-02 Ready Drain")),
         *manages("core-01"),
-        *entries("core-01", HERE, LEFT),
+        *entries("core-01", HERE, HERE, LEFT),
         *LEAVES,
     )
     assert "left in" in succeeded(leave(trio))
@@ -200,7 +200,7 @@ def test_a_leave_that_was_interrupted_after_its_entry_was_removed_hands_nothing_
 def test_a_leave_does_not_wait_for_a_node_that_is_not_in_todays_settings(trio: World) -> None:
     trio.nodes("core-01", "core-02")
     trio.create("core-04")
-    trio.plan(*manages("core-01"), *entries("core-01", HERE, LEFT), *LEAVES)
+    trio.plan(*manages("core-01"), *entries("core-01", HERE, HERE, LEFT), *LEAVES)
     succeeded(leave(trio))
 
 
@@ -224,7 +224,7 @@ def test_a_leave_asks_the_next_manager_when_the_first_is_dead(trio: World) -> No
     trio.plan(
         Answer(NODES_OF.format("core-02"), "core-01 Ready Active \ncore-02 Ready Active Leader\n"),
         *manages("core-02"),
-        *entries("core-02", HERE, LEFT),
+        *entries("core-02", HERE, HERE, LEFT),
         *LEAVES,
     )
     succeeded(leave(trio))
@@ -261,7 +261,7 @@ def test_the_only_manager_of_an_incomplete_cluster_leaves_and_its_swarm_is_forgo
 
 def test_a_node_of_an_incomplete_cluster_leaves_at_once(trio: World) -> None:
     (trio.work / "complete").unlink()
-    trio.plan(*manages("core-01"), *entries("core-01", HERE, LEFT), *LEAVES)
+    trio.plan(*manages("core-01"), *entries("core-01", HERE, HERE, LEFT), *LEAVES)
     succeeded(leave(trio))
     assert trio.orders() == ["core-01: docker node demote core-03", "core-03: docker swarm leave --force"]
 
@@ -275,13 +275,30 @@ def test_a_leave_without_the_list_of_nodes_fails(trio: World) -> None:
     assert trio.calls() == []
 
 
-def test_one_leave_waits_for_another(trio: World) -> None:
+def leave_out_of_turn(trio: World) -> Finished:
     text = trio.altered_text("swarm/leave.sh", {'"$LOCKS/leave" 1800': '"$LOCKS/leave" 0'})
     with (trio.work / "locks/leave").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = trio.without_tree(text, "swarm/leave.sh", NODE="core-03")
-    assert "the lock .work/dev/locks/leave was not released" in refused(done)
-    assert trio.connections() == []
+        return trio.without_tree(text, "swarm/leave.sh", NODE="core-03")
+
+
+def test_one_leave_waits_for_another(trio: World) -> None:
+    trio.plan(*manages("core-01"), *entries("core-01", HERE), *LEAVES)
+    assert "the lock .work/dev/locks/leave was not released" in refused(leave_out_of_turn(trio))
+    assert trio.orders() == []
+
+
+def test_a_leave_waits_for_another_while_the_swarm_elects_a_leader(trio: World) -> None:
+    trio.plan(no_manager("core-01"), no_manager("core-02"))
+    assert "the lock .work/dev/locks/leave was not released" in refused(leave_out_of_turn(trio))
+
+
+@pytest.mark.parametrize(
+    ("listed", "docker"), [(LEFT, 0), (HERE, 1)], ids=["left before an interruption", "without its Docker"]
+)
+def test_a_node_that_others_may_be_waiting_for_takes_no_turn(trio: World, listed: str, docker: int) -> None:
+    trio.plan(Answer("core-03: docker info", status=docker), *manages("core-01"), *entries("core-01", listed), *LEAVES)
+    assert "left in" in succeeded(leave_out_of_turn(trio))
 
 
 # --- join.sh ----------------------------------------------------------------------------------------------------------
