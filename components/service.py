@@ -189,7 +189,8 @@ def _container_spec(spec: ServiceSpec, timeout_factor: int, config: docker.Servi
             {"type": "tmpfs", "target": "/tmp"},
         ],
         "healthcheck": {
-            "tests": ["CMD-SHELL", f"wget -q -O /dev/null {spec.health} || curl -fsS -o /dev/null {spec.health}"],
+            # Proxies, which publish no port, listen on a socket for each worker.
+            "tests": ["CMD-SHELL", health_check(spec.health, 1 if spec.port else spec.workers)],
             "interval": interval,
             "timeout": interval,
             "retries": 3,
@@ -206,6 +207,21 @@ def _container_spec(spec: ServiceSpec, timeout_factor: int, config: docker.Servi
         file = {"file_name": spec.configuration, "file_mode": 0o444}
         container["configs"] = [{"config_id": config.id, "config_name": config.name, **file}]
     return container
+
+
+def health_check(url: str, sockets: int) -> str:
+    """Return a shell command that succeeds while nginx is healthy.
+
+    The kernel spreads connections over the listening sockets: several requests also find a worker that hangs.
+
+    Args:
+        url: answered with 200 while nginx is healthy.
+        sockets: number of listening sockets.
+    """
+    request = f"wget -q -O /dev/null {url} || curl -fsS -o /dev/null {url}"
+    if sockets == 1:
+        return request
+    return f"i=0; while [ $i -lt {4 * sockets} ]; do {{ {request}; }} || exit 1; i=$((i + 1)); done"
 
 
 def test_configuration(

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -83,8 +84,8 @@ class Server:
     @property
     def workers(self) -> list[int]:
         """Return the process ids of the workers."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
-        return [int(child) for child in children.split()]
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [int(child) for child in children if Path(f"/proc/{child}/comm").read_text() == "nginx\n"]
 
     def memory(self) -> int:
         """Return the anonymous memory of the processes, in MB."""
@@ -96,7 +97,7 @@ class Server:
         opened = [link.readlink() for pid in self.workers for link in Path(f"/proc/{pid}/fd").iterdir()]
         left = [path for path in (self.folder / "tmp").rglob("*") if path.is_file()]
         below = [path for path in (*opened, *left) if path.is_relative_to(self.folder / "tmp")]
-        return [path for path in below if path.name not in ("nginx.pid", "default.conf", "named.conf")]
+        return [path for path in below if path.name not in ("log", "nginx.pid", "default.conf", "named.conf")]
 
 
 def fetch(port: int, path: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
@@ -110,14 +111,24 @@ def fetch(port: int, path: str, method: str = "GET", headers: Mapping[str, str] 
 
 
 @contextlib.contextmanager
-def running(text: str, folder: Path, port: int, workers: int = 1, content: Path | None = None) -> Iterator[Server]:
-    """Run a configuration as in a container, with ports, accounts and folders replaced by those of the test."""
+def running(
+    text: str, folder: Path, port: int, workers: int = 1, content: Path | None = None, output: int | None = None
+) -> Iterator[Server]:
+    """Run a configuration as in a container, with ports, accounts and folders replaced by those of the test.
+
+    Args:
+        text: configuration.
+        folder: folder for all files of this nginx.
+        port: port it listens on.
+        workers: number of its processes.
+        content: folder an application serves.
+        output: descriptor of its output, instead of the file `log`.
+    """
     temporary = folder / "tmp"
     temporary.mkdir(parents=True)
     path = folder / "nginx.conf"
     log = folder / "log"
-    moved = text.replace("/tmp/", f"{temporary}/").replace("/dev/stdout", f"{folder}/access.log")
-    moved = moved.replace("/dev/stderr", f"{folder}/error.log")
+    moved = text.replace("/tmp/", f"{temporary}/")
     path.write_text(moved.replace(f"{FOLDER_CONTENT}/current", str(content)))
     start = (TEMPLATES / START).read_text().replace("/tmp/", f"{temporary}/")
     if os.getuid() == 0:  # root's nginx would run workers under an account without access to the test's folder
@@ -125,13 +136,16 @@ def running(text: str, folder: Path, port: int, workers: int = 1, content: Path 
             "exec nginx", f"exec nginx -p {folder}"
         )
     environment = os.environ | {"PATH": f"{nginx().parent}:{os.environ['PATH']}"}
-    with log.open("w") as output:
+    with log.open("w") as file:
         command = ["sh", "-c", start, "start", str(workers), str(port), str(path)]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
+        stream = file if output is None else output
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment)
     try:
         wait_for(port, process, log)
         yield Server(port, folder, process.pid)
     finally:
+        for pid in Server(port, folder, process.pid).workers:
+            os.kill(pid, signal.SIGCONT)
         process.terminate()
         process.wait(10)
 
@@ -163,13 +177,19 @@ def application(
 
 @contextlib.contextmanager
 def proxy(
-    folder: Path, endpoint: int, *named: Route, others: Sequence[int] = (), workers: int = 1, **settings: object
+    folder: Path,
+    endpoint: int,
+    *named: Route,
+    others: Sequence[int] = (),
+    workers: int = 1,
+    output: int | None = None,
+    **settings: object,
 ) -> Iterator[Server]:
     """Run a proxy with endpoints on this machine, given by their ports."""
     given = ProxySettings.model_validate({"port": free_port(), **settings})
     endpoints = [f"127.0.0.1:{port}" for port in (*others, endpoint)]
     text, _ = proxy_configuration(given, [Route(name="backend", hosts=[], endpoints=endpoints, read_timeout=2), *named])
-    with running(text, folder, given.port, workers) as server:
+    with running(text, folder, given.port, workers, output=output) as server:
         yield server
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 
+from components.contract import PROJECT
 from tests.unit.shell import IMAGE, Finished, World, refused, succeeded
 
 NGINX = r"""#!/usr/bin/env bash
@@ -38,7 +39,10 @@ def started(world: World, setpriv: str) -> Finished:
     """Start nginx in a container whose `setpriv` is this script."""
     world.stub("here", "nginx", '#!/bin/sh\ngrep NoNewPrivs /proc/self/status\necho "$*"\n')
     world.stub("here", "setpriv", setpriv)
-    return world.run("sh", "templates/service/start", "1", "80", "/etc/nginx.conf")
+    (world.folder / "tmp").mkdir()
+    text = (PROJECT / "templates/service/start").read_text().replace("/tmp/", f"{world.folder}/tmp/")
+    text = text.replace("follow &", ":")  # it would keep the output open until somebody has noticed the end of nginx
+    return world.run("sh", "-c", text, "start", "1", "80", "/etc/nginx.conf")
 
 
 def test_nginx_can_not_gain_privileges_where_the_image_has_setpriv(world: World) -> None:
