@@ -17,10 +17,12 @@ from components.digest import CHUNK_BYTES, text_hash
 SETTLED_SECONDS = 1
 """Minimum age of a change for its times to distinguish it from the next: two changes may share a file system's tick."""
 KEY = re.compile(
-    rb"^-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----[ \t]*\r?\n(?:[\w-]+: [^\n]*\n)*\r?\n?[A-Za-z0-9+/=]{16}",
+    rb"""(?:^[ \t]*|["'])-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----[ \t]*(?:\r?\n|(?:\\r)?\\n)"""
+    rb"(?:[ \t]*[\w-]+: [^\n]*\n)*\s*[A-Za-z0-9+/=]{16}",
     re.MULTILINE,
 )
-"""A private key as OpenSSL, OpenSSH and GnuPG write it; a page that only quotes the first line does not match."""
+"""A private key as OpenSSL, OpenSSH and GnuPG write it, also indented in YAML or as a string in JSON; a page that only
+quotes the first line does not match."""
 KEY_WORD, PUTTY = b"PRIVATE KEY", b"PuTTY-User-Key-File-"
 KEY_BYTES = 4096
 """Upper bound of the identifying part of a key; each chunk is searched with this many bytes of the one before."""
@@ -82,7 +84,7 @@ def _used() -> dict[str, FileFacts]:
 
 def _cache_file() -> Path:
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return caches / PACKAGE / "files" / f"{text_hash(str(PROJECT))[:16]}.json"
+    return caches / PACKAGE / "files" / f"{text_hash(f'{PROJECT} {KEY.pattern!r}')[:16]}.json"
 
 
 def _read(path: Path) -> tuple[str, bool]:

@@ -4,6 +4,7 @@ import ipaddress
 import itertools
 import os
 import re
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -132,13 +133,10 @@ def _free_port(taken: set[int]) -> int:
 
 
 def check_content(content: ContentSettings) -> Iterator[str]:
-    """The content folder exists and holds only readable, regular files with plain names, and no private key."""
+    """The content folder, below the project or named from `/`, has plain, readable files, no key, state or program."""
     folder = contract.PROJECT / content.folder
-    if Path(content.folder).is_absolute():
-        yield fault("content.folder", content.folder, "must be relative to the project", "site")
-        return
-    if not _is_folder(folder):
-        yield fault("content.folder", content.folder, "is no folder of the project", "site")
+    if rule := _misplaced(folder, is_named_in_full=Path(content.folder).is_absolute()):
+        yield fault("content.folder", content.folder, rule, "site")
         return
     found = listing(folder)
     if not found.files:
@@ -160,11 +158,32 @@ def _broken_rule(path: Path, name: str) -> str:
     return ""
 
 
-def _is_folder(path: Path) -> bool:
+def _misplaced(folder: Path, *, is_named_in_full: bool) -> str:
     try:
-        return path.is_dir()
+        is_folder = folder.is_dir()
     except OSError:  # name too long for the file system
-        return False
+        is_folder = False
+    if not is_folder:
+        return "is no folder" if is_named_in_full else "is no folder of the project"
+    project, place = contract.PROJECT.resolve(), folder.resolve()
+    if not is_named_in_full and project not in (place, *place.parents):
+        return f"is outside the project, at {place}; to serve that folder on purpose, name it from /"
+    if place in (project, *project.parents):
+        return "holds the project itself, which every visitor could fetch"
+    for private in _private_folders():
+        if place in (private, *private.parents) or private in place.parents:
+            return f"has to do with the state and keys of stacks, in {private}, which every visitor could fetch"
+    return ""
+
+
+def _private_folders() -> Iterator[Path]:
+    """Yield the folder of all stacks' states and keys, and that of a state of the user's own choice."""
+    work = contract.PROJECT / ".work"
+    if work.is_symlink():
+        yield work.resolve().parent
+    backend = urllib.parse.urlsplit(os.environ.get("PULUMI_BACKEND_URL", ""))
+    if backend.scheme == "file":
+        yield Path(urllib.parse.unquote(backend.netloc + backend.path)).expanduser().resolve()
 
 
 RULES: Mapping[Callable[..., Iterator[str]], tuple[str, ...]] = {

@@ -16,7 +16,10 @@ class ContentSettings(Section):
     """The files that are served."""
 
     folder: str = Field(
-        "site", min_length=1, description="Folder of the content, relative to the project.", examples=["site"]
+        "site",
+        min_length=1,
+        description="Folder of the content: below the project, or anywhere if named from `/`.",
+        examples=["site"],
     )
     keep: int = Field(3, ge=1, le=50, description="Number of earlier releases to keep on each node.", examples=[3])
     cache_control: CacheControl = Field(

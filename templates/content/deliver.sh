@@ -131,7 +131,7 @@ send() {
     rsync --files-from=- --from0 --ignore-times --perms --chmod=D755,F644 --partial-dir="$FOLDER_CONTENT/partial" \
     --timeout="$(scaled 60)" --info=progress2 --human-readable --outbuf=None \
     --rsh="ssh -F $MACHINES/$NODE/$MACHINE_SSH_CONFIG" --rsync-path="umask 022; $BECOME rsync" \
-    "./$FOLDER/" "$NODE:$FOLDER_CONTENT/incoming/" | progress
+    "$source/" "$NODE:$FOLDER_CONTENT/incoming/" | progress
 }
 
 # progress: of the transfer on stdin, says every 10 s how far it is.
@@ -145,6 +145,9 @@ progress() {
   done
 }
 
+# Of a path with a colon, rsync would take the beginning for a host.
+source=$FOLDER
+[[ $source == /* ]] || source=./$source
 take_lock "$LOCKS/content" 600
 if [[ $(head -n 1 "$RELEASE_FILE" 2>/dev/null) != "$(run_id) $RELEASE" ]]; then
   output=$(write_manifest 2>&1) || failed "$output"

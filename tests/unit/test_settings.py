@@ -170,8 +170,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
         'swarm-site:content.folder: "Pulumi.yaml" is no folder of the project; for example "site"',
     ),
     (
-        {"content": {"folder": "/etc"}},
-        'swarm-site:content.folder: "/etc" must be relative to the project; for example "site"',
+        {"content": {"folder": "/no/such/folder"}},
+        'swarm-site:content.folder: "/no/such/folder" is no folder; for example "site"',
     ),
     (
         {"content": {"folder": "a" * 300}},
@@ -833,6 +833,8 @@ PRIVATE_KEYS: Mapping[str, bytes] = {
     "pgp.asc": b"-----BEGIN PGP PRIVATE KEY BLOCK-----\nVersion: 1\n\n" + BODY,
     "chain.pem": b"-----BEGIN CERTIFICATE-----\n" + BODY + PEM,
     "on the edge": b"\n" * (CHUNK_BYTES - 40) + PEM,
+    "secret.yaml": b"key: |\n  -----BEGIN RSA PRIVATE KEY-----\n  " + BODY,
+    "account.json": b'{"private_key": "-----BEGIN PRIVATE KEY-----\\n' + BODY.strip() + b'\\n"}',
     "putty": b"PuTTY-User-Key-File-3: ssh-ed25519\n",
     "key.PPK": b"",
     "store.p12": b"",
@@ -862,6 +864,52 @@ def test_a_private_key_is_refused_by_name(project: Path, name: str) -> None:
 def test_a_page_about_keys_and_a_public_one_are_no_private_key(project: Path, text: bytes) -> None:
     fill(project / "site", {"index.html": text})
     settings_of()
+
+
+OUTSIDE = "is outside the project, at {}; to serve that folder on purpose, name it from /"
+WITH_PROJECT = "holds the project itself, which every visitor could fetch"
+WITH_STATE = "has to do with the state and keys of stacks, in {}, which every visitor could fetch"
+
+
+@pytest.fixture
+def home(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with the project in `clone`, its state, a state of the user's own, and a web site."""
+    clone = project / "clone"
+    clone.mkdir()
+    for name in ("clone/site", "state/work/dev", "state/pulumi", "own/.pulumi", "www"):
+        fill(project / name, {"index.html": b"x"})
+    (clone / ".work").symlink_to(project / "state/work")
+    (clone / "link").symlink_to(project / "www")
+    monkeypatch.setattr(contract, "PROJECT", clone)
+    monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{project}/own?metadata=skip")
+    return project
+
+
+@pytest.mark.parametrize(
+    ("folder", "rule"),
+    [
+        ("../www", OUTSIDE.format("{home}/www")),
+        ("site/../../www", OUTSIDE.format("{home}/www")),
+        ("link", OUTSIDE.format("{home}/www")),
+        (".", WITH_PROJECT),
+        ("{home}", WITH_PROJECT),
+        ("{home}/clone", WITH_PROJECT),
+        ("{home}/state", WITH_STATE.format("{home}/state")),
+        ("{home}/state/work/dev", WITH_STATE.format("{home}/state")),
+        ("{home}/state/pulumi", WITH_STATE.format("{home}/state")),
+        ("{home}/own/.pulumi", WITH_STATE.format("{home}/own")),
+    ],
+)
+def test_a_folder_that_nobody_means_to_publish_is_refused(home: Path, folder: str, rule: str) -> None:
+    folder, rule = folder.format(home=home), rule.format(home=home)
+    assert faults_of({"content": {"folder": folder}}) == [
+        f'swarm-site:content.folder: "{folder}" {rule}; for example "site"'
+    ]
+
+
+@pytest.mark.parametrize("folder", ["{home}/www", "site/../site", "{home}/clone/site"])
+def test_a_folder_of_the_project_or_one_named_in_full_is_served(home: Path, folder: str) -> None:
+    settings_of({"content": {"folder": folder.format(home=home)}})
 
 
 def test_a_folder_that_can_not_be_entered_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,19 @@ def test_a_release_arrives_whole_and_one_relative_link_switches_to_it(rooted: Ro
     assert release_hash(link.resolve()) == digest
 
 
+@pytest.mark.parametrize("name", ["web site", "8080:html", "-site"])
+def test_a_folder_elsewhere_or_with_an_odd_name_is_sent(rooted: Rooted, tmp_path: Path, name: str) -> None:
+    for folder in (str(tmp_path / "elsewhere" / name), name):
+        path = rooted.world.folder / folder
+        path.mkdir(parents=True)
+        (path / "index.html").write_text(folder)
+        digest = release_hash(path)
+        environment = {"NODE": "core-01", "FOLDER": folder, "RELEASE": digest, "KEEP": "3"}
+        succeeded(rooted.script("content/deliver.sh", **environment))
+        succeeded(switch(rooted, digest))
+        assert (content(rooted) / "current/index.html").read_text() == folder
+
+
 def test_a_release_is_readable_for_all_users(rooted: Rooted) -> None:
     digest = release(rooted, "one")
     paths = [content(rooted) / "releases" / digest]
