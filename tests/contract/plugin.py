@@ -23,9 +23,10 @@ END_SECONDS = 10
 
 @dataclass(frozen=True)
 class Plugin:
-    """A running plugin."""
+    """A running plugin and its port."""
 
     stub: provider_pb2_grpc.ResourceProviderStub
+    port: int
 
     @classmethod
     @contextmanager
@@ -35,10 +36,11 @@ class Plugin:
         with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment or os.environ, text=True) as process:
             try:
                 assert process.stdout
-                with grpc.insecure_channel(f"127.0.0.1:{int(process.stdout.readline())}") as channel:
+                port = int(process.stdout.readline())
+                with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
                     stub = provider_pb2_grpc.ResourceProviderStub(channel)
                     stub.Handshake(provider_pb2.ProviderHandshakeRequest())
-                    yield cls(stub)
+                    yield cls(stub, port)
                     stub.Cancel(empty_pb2.Empty())
             finally:
                 process.terminate()

@@ -84,8 +84,7 @@ def test_a_folder_elsewhere_or_with_an_odd_name_is_sent(rooted: Rooted, tmp_path
         path.mkdir(parents=True)
         (path / "index.html").write_text(folder)
         digest = release_hash(path)
-        environment = {"NODE": "core-01", "FOLDER": folder, "RELEASE": digest, "KEEP": "3"}
-        succeeded(rooted.script("content/deliver.sh", **environment))
+        succeeded(rooted.script("content/deliver.sh", NODE="core-01", FOLDER=folder, RELEASE=digest, KEEP="3"))
         succeeded(switch(rooted, digest))
         assert (content(rooted) / "current/index.html").read_text() == folder
 

@@ -34,6 +34,8 @@ from pulumi.runtime.proto import (
 )
 from typing_extensions import override
 
+from callers import SameUserOnly
+
 # More than any parallelism in use: Cancel needs a free thread while every other one waits for its Command.
 WORKERS = 1024
 MESSAGE_BYTES = 400 * 1024 * 1024
@@ -486,11 +488,12 @@ def serve(register: Callable[[grpc.Server, Engine, Processes], None]) -> NoRetur
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, lambda *_: stopped.set())
     processes = Processes()
-    server = grpc.server(ThreadPoolExecutor(max_workers=WORKERS), options=GRPC_OPTIONS)
+    callers = SameUserOnly()
+    server = grpc.server(ThreadPoolExecutor(max_workers=WORKERS), interceptors=[callers], options=GRPC_OPTIONS)
     register(server, Engine(sys.argv[-1]), processes)
-    port = server.add_insecure_port("127.0.0.1:0")
+    callers.port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    print(port, flush=True)
+    print(callers.port, flush=True)
     while os.getppid() == parent and not stopped.wait(PARENT_POLL_SECONDS):
         pass
     processes.end_all()
