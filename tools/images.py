@@ -180,8 +180,11 @@ class Job:
             return found
         if self.docker.has(reference):
             return reference
-        places = filter(None, (mirrored(reference, self.mirror), reference))
-        return next((place for place in places if self._try(f"pulling {place}", self.docker.pull, place)), None)
+        for place in filter(None, (mirrored(reference, self.mirror), reference)):
+            if self._try(f"pulling {place}", self.docker.pull, place):
+                self._say(f"pulled {self.docker.digest(place)}")
+                return place
+        return None
 
     def _load(self, file: Path, wanted: str) -> str:
         return self.docker.load(self._unzstd(file) if file.suffix == ".zst" else file, wanted)

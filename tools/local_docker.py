@@ -137,6 +137,12 @@ class LocalDocker:
             self._follow(events)
         return reference
 
+    def digest(self, reference: str) -> str:
+        """Return a pulled image's name with its digest, for which a registry always gives the same image."""
+        names: list[str] = self.client.images.get(reference).attrs["RepoDigests"]
+        repository, _ = parse_repository_tag(reference.partition("@")[0])
+        return next((name for name in names if name.startswith(f"{repository}@")), ", ".join(names) or reference)
+
     def build(self, folder: Path, tag: str, arguments: Mapping[str, str], **options: Any) -> str:
         """Build an image with the builder that every Docker has and that sees local images."""
         proxies = {name: text for name, text in os.environ.items() if name.lower() in PROXIES}

@@ -384,6 +384,7 @@ def test_the_mirror_is_asked_for_an_image_of_docker_hub(
 ) -> None:
     output = maker.make(SOURCE=source, MIRROR=f"{registry.address}/hub/")
     assert f"pulling {registry.address}/{asked}:1.2" in output
+    assert f"pulled {registry.address}/{asked}@sha256:{hashlib.sha256(registry.manifest[1]).hexdigest()} " in output
     assert identity(maker.image) == identity(nginx.image)
     docker("rmi", f"{registry.address}/{asked}:1.2")
 

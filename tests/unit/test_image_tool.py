@@ -306,6 +306,17 @@ class NoDocker:
         self.calls.append(f"sweep {base} {label}")
 
 
+class Pulling(NoDocker):
+    """A Docker that can pull."""
+
+    def pull(self, reference: str) -> str:
+        self.calls.append(f"pull {reference}")
+        return reference
+
+    def digest(self, reference: str) -> str:
+        return f"{reference}@sha256:0"
+
+
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
     """Restore the signal handlers: a job ignores signals while it cleans up and exits, but this process continues."""
@@ -368,6 +379,13 @@ def test_a_source_is_looked_for_in_order_and_the_message_lists_what_was_tried(
         "site-nginx-0123456789ab: pulling mirror.example/library/nginx:1",
         "site-nginx-0123456789ab: pulling nginx:1",
     ]
+
+
+def test_the_digest_of_what_was_pulled_is_printed(new: NewJob, capsys: pytest.CaptureFixture[str]) -> None:
+    local = Pulling()
+    new(local, SOURCE="nginx:1", MIRROR="mirror.example").provide()
+    assert local.calls == ["pull mirror.example/library/nginx:1", f"tag mirror.example/library/nginx:1 {IMAGE}"]
+    assert "pulled mirror.example/library/nginx:1@sha256:0 (" in capsys.readouterr().out
 
 
 def test_a_source_in_the_local_docker_gets_the_images_name(new: NewJob) -> None:

@@ -430,13 +430,21 @@ def test_no_step_outlives_set_up(machine: Sandbox, ends: str) -> None:
 # --- the repository's own files ---
 
 
-def test_every_dependency_is_pinned_and_no_address_is_written_down() -> None:
+@pytest.mark.parametrize("name", ["requirements.txt", "tools/engine/requirements.txt"])
+def test_every_package_is_pinned_with_hashes_and_no_address_is_written_down(name: str) -> None:
+    text = (REPOSITORY / name).read_text()
+    packages = re.findall(r"^[a-z0-9.-]+==\S+( \\\n +--hash=sha256:[0-9a-f]{64}.*)?", text, re.MULTILINE)
+    assert packages
+    assert all(packages)
+    assert not re.search(r"://|--(extra-)?index-url|--find-links|^/", text, re.MULTILINE)
+
+
+def test_every_dependency_is_pinned() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
     text = (REPOSITORY / "requirements.txt").read_text()
     pinned = re.findall(r"^([a-z0-9-]+)==", text, re.MULTILINE)
     assert [entry for entry in wanted if re.split(r"[^a-zA-Z0-9-]", entry)[0] not in pinned] == []
-    assert not re.search(r"://|--(extra-)?index-url|--find-links|^/", text, re.MULTILINE)
 
 
 def test_help_tells_every_target() -> None:
