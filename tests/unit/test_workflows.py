@@ -67,6 +67,23 @@ def test_only_the_job_that_reads_the_state_gets_secrets_and_never_for_a_fork() -
     assert OWN_BRANCH in job["if"]
     assert "vars.PULUMI_BACKEND_URL != ''" in job["if"]
     assert job["permissions"] == {"contents": "read"}
+    assert (job["environment"], job["needs"]) == ("preview", "reviewers")
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "refused"),
+    [("branch_policy\nrequired_reviewers\n", 0, False), ("branch_policy\n", 0, True), ("", 0, True), ("", 1, True)],
+    ids=["reviewers", "another rule", "no rule", "no environment"],
+)
+def test_secrets_need_an_environment_with_reviewers(tmp_path: Path, answer: str, status: int, refused: bool) -> None:
+    program(tmp_path, "gh", f'#!/bin/sh\nprintf "$ANSWER"\necho "$*" >calls\nexit {status}\n')
+    job = workflow("preview.yml")["jobs"]["reviewers"]
+    assert job["if"] == workflow("preview.yml")["jobs"]["running"]["if"]
+    text = step(job, "refuse an environment without reviewers")["run"]
+    done = run(text, tmp_path, ANSWER=answer, GITHUB_REPOSITORY="o/r")
+    assert (tmp_path / "calls").read_text() == "api repos/o/r/environments/preview --jq .protection_rules[].type\n"
+    assert (done.returncode != 0) == refused
+    assert ("::error::The environment 'preview' has no required reviewers" in done.stdout) == refused
 
 
 def test_the_check_is_the_command_that_a_contributor_runs() -> None:
