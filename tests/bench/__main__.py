@@ -1,9 +1,10 @@
 """Measure the product, each figure against a yardstick of the same run: `make bench`.
 
 up: the whole stack from nothing, against tests/bench/baseline.sh; second up: `pulumi up` without a change, against
-that of an empty program; content change: from the start of `pulumi up` until all nodes have it, against the same;
-preview: of a new stack of 100 nodes, against one of 10, in seconds and in memory (the peak of engine, plugins and
-program together, shared pages counted for each).
+that of an empty program; content change: from the start of `pulumi up` until all nodes have it, against the same; one
+byte of 2 GB, one of 5,000 files: an `up` after such a change of a large site, against one without a change, in seconds
+and in memory; preview: of a new stack of 100 nodes, against one of 10, in seconds and in memory. Memory is the peak of
+engine, plugins and program together, shared pages counted for each.
 
 It works in a copy of the tree with its own state folder, stack and networks, and removes everything at the end.
 Progress goes to stderr, the figures to stdout.
@@ -14,6 +15,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -48,6 +50,7 @@ EMPTY = "swarm-site-bench-empty"
 EMPTY_UP = f". ./.env && pulumi up --yes --skip-preview --suppress-outputs --stack {STACK} --cwd ../{EMPTY}"
 PREVIEW = f". ./.env && pulumi preview --json --stack {STACK}"
 FEW, MANY = 10, 100
+LARGE_BYTES, FILES = 2 * 10**9, 5000
 MEMORY_SECONDS = 0.05
 DIGITS = {"s": 2, "MB": 0}
 QUIET_LOAD = 1.0
@@ -143,6 +146,11 @@ def measure(place: Site, rounds: int, loads: list[float]) -> Sequence[Figure]:
     change = Figure("content change", "empty program", most_difference=2.0)
     preview = Figure(f"preview, {MANY} nodes", f"{FEW} nodes", most_ratio=MANY / FEW)
     memory = Figure("its memory", f"{FEW} nodes", unit="MB", most_ratio=MANY / FEW)
+    byte = Figure("one byte of 2 GB", "no change", most_difference=2.0)
+    file = Figure(f"one of {FILES:,} files", "no change", most_difference=2.0)
+    byte_memory = Figure("memory, one byte", "no change", unit="MB", most_difference=150)
+    file_memory = Figure("memory, one file", "no change", unit="MB", most_difference=150)
+    figures = up, again, change, byte, byte_memory, file, file_memory, preview, memory
     say("warming up: images and engine")
     with quietly():
         place.up()
@@ -164,16 +172,22 @@ def measure(place: Site, rounds: int, loads: list[float]) -> Sequence[Figure]:
         again.samples.append(timed(place, PULUMI_UP))
         change.against.append(timed(place, EMPTY_UP))
         change.samples.append(change_content(place, number))
+        large, last = enlarge_content(place)
+        for changed, seconds, megabytes in ((large, byte, byte_memory), (last, file, file_memory)):
+            seconds.against.append(timed(place, PULUMI_UP, megabytes.against))
+            change_byte(changed, number)
+            seconds.samples.append(timed(place, PULUMI_UP, megabytes.samples))
         with quietly():
             place.down()
+        shutil.rmtree(large.parent)
         loads.append(os.getloadavg()[0])
         pairs = [
             f"{figure.name} {figure.samples[-1]:.{DIGITS[figure.unit]}f} : "
             f"{figure.against[-1]:.{DIGITS[figure.unit]}f} {figure.unit}"
-            for figure in (up, again, change, preview, memory)
+            for figure in figures
         ]
         say(f"round {number} of {rounds}: {', '.join(pairs)}")
-    return up, again, change, preview, memory
+    return figures
 
 
 # --- what is measured -------------------------------------------------------------------------------------------------
@@ -231,6 +245,26 @@ def change_content(place: Site, number: int) -> float:
         begin = time.monotonic()
         timed(place, PULUMI_UP)
         return max(moment.result() for moment in moments) - begin
+
+
+def enlarge_content(place: Site) -> tuple[Path, Path]:
+    """Deliver a large file and many small ones; return that file and one of the others."""
+    folder = place.clone / "site" / "large"
+    folder.mkdir()
+    block = os.urandom(2**20)
+    with (folder / "archive").open("wb") as file:
+        while (left := LARGE_BYTES - file.tell()) > 0:
+            file.write(block[:left])
+    for number in range(FILES):
+        (folder / f"{number}.html").write_text(f"page {number}\n")
+    timed(place, PULUMI_UP)
+    return folder / "archive", folder / f"{FILES - 1}.html"
+
+
+def change_byte(path: Path, number: int) -> None:
+    """Change the first byte of a file."""
+    with path.open("r+b") as file:
+        file.write(bytes([number]))
 
 
 def make_empty_program(place: Site) -> None:
