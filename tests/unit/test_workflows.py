@@ -62,7 +62,7 @@ def test_no_workflow_runs_a_pull_requests_code_with_a_token_that_writes() -> Non
 
 def test_only_the_job_that_reads_the_state_gets_secrets_and_never_for_a_fork() -> None:
     with_secrets = {name: job for name, job in jobs() if "secrets." in yaml.safe_dump(job)}
-    assert set(with_secrets) == {"preview/running"}
+    assert set(with_secrets) == {"preview/running", "deploy/deploy"}
     job = with_secrets["preview/running"]
     assert OWN_BRANCH in job["if"]
     assert "vars.PULUMI_BACKEND_URL != ''" in job["if"]
@@ -84,6 +84,57 @@ def test_secrets_need_an_environment_with_reviewers(tmp_path: Path, answer: str,
     assert (tmp_path / "calls").read_text() == "api repos/o/r/environments/preview --jq .protection_rules[].type\n"
     assert (done.returncode != 0) == refused
     assert ("::error::The environment 'preview' has no required reviewers" in done.stdout) == refused
+
+
+def test_only_the_default_branch_is_deployed_one_run_at_a_time() -> None:
+    deploy = workflow("deploy.yml")
+    job = deploy["jobs"]["deploy"]
+    assert deploy["concurrency"] == {"group": "deploy", "cancel-in-progress": False}
+    assert "github.ref == format('refs/heads/{0}', github.event.repository.default_branch)" in job["if"]
+    assert (job["environment"], job["permissions"]) == ("deploy", {"contents": "read"})
+
+
+SSH_ADD = '#!/bin/sh\ncat >"$HOME/added"\n'
+SSH_AGENT = "#!/bin/sh\necho 'SSH_AUTH_SOCK=/tmp/agent; export SSH_AUTH_SOCK; SSH_AGENT_PID=7; export SSH_AGENT_PID;'\n"
+
+
+def start_agent(folder: Path, known_hosts: str) -> subprocess.CompletedProcess[str]:
+    program(folder, "ssh-add", SSH_ADD)
+    program(folder, "ssh-agent", SSH_AGENT)
+    text = step(workflow("deploy.yml")["jobs"]["deploy"], "start an agent with the key")["run"]
+    variables = {"SSH_KEY": "the key", "SSH_KNOWN_HOSTS": known_hosts, "GITHUB_ENV": str(folder / "exported")}
+    return run(text, folder, HOME=str(folder), **variables)
+
+
+def test_a_deployment_keeps_its_key_in_an_agent_and_knows_its_hosts(tmp_path: Path) -> None:
+    assert start_agent(tmp_path, "web-1 ssh-ed25519 AAAA").returncode == 0
+    assert (tmp_path / "added").read_text() == "the key\n"
+    assert (tmp_path / ".ssh/known_hosts").read_text() == "web-1 ssh-ed25519 AAAA\n"
+    assert (tmp_path / "exported").read_text() == "SSH_AUTH_SOCK=/tmp/agent\nSSH_AGENT_PID=7\n"
+    (tmp_path / "added").unlink()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and "the key" in path.read_text()]
+
+
+def test_a_deployment_without_known_hosts_is_refused(tmp_path: Path) -> None:
+    done = start_agent(tmp_path, "")
+    assert done.returncode == 1
+    assert "::error::The variable SSH_KNOWN_HOSTS is empty" in done.stdout
+    assert not (tmp_path / "added").exists()
+
+
+@pytest.mark.parametrize("status", [0, 1, 2])
+def test_drift_is_in_the_summary_and_fails_the_run(tmp_path: Path, status: int) -> None:
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/setup").write_text("#!/bin/sh\n")
+    (tmp_path / "tools/setup").chmod(0o755)
+    (tmp_path / ".env").write_text("")
+    program(tmp_path, "python", f"#!/bin/sh\necho '<b> $*'\nexit {status}\n")
+    text = step(workflow("deploy.yml")["jobs"]["deploy"], "report drift")["run"]
+    done = run(text, tmp_path, STACK="team", GITHUB_STEP_SUMMARY=str(tmp_path / "summary"))
+    assert done.returncode == status
+    assert (tmp_path / "summary").read_text() == (
+        f"**Status of stack team: exit status {status}**\n\n<pre>\n&lt;b> $*\n</pre>\n"
+    )
 
 
 def test_the_check_is_the_command_that_a_contributor_runs() -> None:
