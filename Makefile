@@ -26,8 +26,8 @@ e2e: ## test the real engine on real nodes, end to end (TARGET=libvirt: virtual 
 life: ## only the e2e tests of a node's life: rebuild, add, remove, failure, manual change, isolation
 	@SELECT=life tools/e2e
 
-chaos: ## interrupt up, rebuild and down at N random moments each, then resume (make chaos N=20 SEED=1)
-	@CHAOS_N="$(or $(N),20)" CHAOS_SEED="$(SEED)" SELECT=life tools/e2e -s -k test_chaos
+chaos: ## interrupt up, rebuild and down N times each, cause a random fault, then resume (make chaos N=20 SEED=1)
+	@CHAOS_FAULTS=1 CHAOS_N="$(or $(N),20)" CHAOS_SEED="$(SEED)" SELECT=life tools/e2e -s -k test_chaos
 
 faults: ## cause faults under load, and print what visitors and the administrator noticed as a table
 	@SELECT=faults tools/e2e -s

@@ -77,6 +77,18 @@ def wait_until_whole(site: Site, managing: int = 3) -> None:
     wait_until("all nodes active, all services complete", lambda: is_whole(site, managing))
 
 
+def have_backend_on(site: Site, node: str) -> None:
+    """Move one of the backends to a node; the proxy on the node it leaves stops for a moment."""
+    backends = site.running("backend")
+    if node not in backends:
+        site.swarm("node", "update", "--availability", "drain", backends[0])
+        wait_until(
+            f"a backend on {node}", lambda: len(site.running("backend")) == 2 and node in site.running("backend")
+        )
+        site.swarm("node", "update", "--availability", "active", backends[0])
+        wait_until_whole(site)
+
+
 def status(site: Site) -> dict[str, Any]:
     """Return the report of `make status`; the exit status must equal its code."""
     command = "tools/setup preview 2>/dev/null && . ./.env && python -m tools.status --json"

@@ -1,7 +1,8 @@
 """Commands are interrupted at random moments, and the same command succeeds when run again.
 
 Each of CHAOS_N rounds (default 2) interrupts `make up` from nothing, a rebuild of all machines and `make down`, once
-each, alternating between Ctrl-C and a kill of the engine alone. CHAOS_SEED reproduces the moments.
+each, alternating between Ctrl-C and a kill of the engine alone. With CHAOS_FAULTS, a random fault follows each
+interruption. CHAOS_SEED reproduces moments and faults.
 """
 
 import os
@@ -20,6 +21,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.life]
 
 ROUNDS = int(os.environ.get("CHAOS_N") or 2)
 SEED = os.environ.get("CHAOS_SEED") or str(secrets.randbelow(10**6))
+WITH_FAULTS = bool(os.environ.get("CHAOS_FAULTS"))
 MEMORY = 512
 MORE_MEMORY = 16
 LINGER_SECONDS = 30
@@ -27,9 +29,44 @@ LINGER_SECONDS = 30
 FINISHED = re.compile(r"^ *\S+ +\S+:\S+ (\S+) (created|updated|deleted|replaced)\b", re.MULTILINE)
 
 
+def running_machines(site: Site) -> list[str]:
+    """Return the stack's machines that are on."""
+    return docker("ps", "--filter", f"name=^{PROJECT}-{site.stack}-", "--format", "{{.Names}}").split()
+
+
+def switch_off(site: Site, numbers: random.Random) -> None:
+    """Switch a machine off without warning."""
+    docker("kill", "--signal=KILL", numbers.choice(running_machines(site)))
+
+
+def stop_docker(site: Site, numbers: random.Random) -> None:
+    """Kill Docker on a machine until systemd no longer starts it, if it has been started."""
+    script = (
+        "for i in {1..100}; do ! systemctl is-failed -q docker.service || exit 0; pkill -9 -x dockerd; sleep 0.2; done"
+    )
+    docker("exec", numbers.choice(running_machines(site)), "bash", "-c", script)
+
+
+def damage_state(site: Site, numbers: random.Random) -> None:
+    """Cut off the stack's state file."""
+    (path,) = site.state.rglob(f"stacks/*/{site.stack}.json")
+    data = path.read_bytes()
+    path.write_bytes(data[: numbers.randrange(len(data))])
+
+
+def forget_folder(site: Site, numbers: random.Random) -> None:
+    """Remove what the stack's folder has beside the machines and the keys that they mount."""
+    for path in site.work.iterdir():
+        if path.is_file() and path.name not in ("key", "key.pub") and numbers.random() < 0.5:
+            path.unlink()
+
+
+FAULTS = (switch_off, stop_docker, damage_state, forget_folder)
+
+
 @dataclass(frozen=True)
 class Cut:
-    """Which command is interrupted, when and how.
+    """Which command is interrupted, when and how, and which fault follows.
 
     The moment is `delay` seconds after the fraction `progress` of the command's steps is done.
     """
@@ -39,9 +76,17 @@ class Cut:
     by: str
     progress: float
     delay: float
+    fault: int
 
     def __str__(self) -> str:
         return f"round {self.round}: {self.goal}, {self.by} after {self.progress:.0%} and {self.delay:.1f} s"
+
+    def cause_fault(self, site: Site) -> None:
+        """Cause the fault, if there is still something that it can happen to."""
+        numbers = random.Random(self.fault)
+        fault = numbers.choice(FAULTS if running_machines(site) else (damage_state, forget_folder))
+        print(f"then: {fault.__name__}")
+        fault(site, numbers)
 
 
 def plan() -> list[Cut]:
@@ -55,6 +100,7 @@ def plan() -> list[Cut]:
             by=("Ctrl-C", "kill")[(number + offset) % 2],
             progress=numbers.random(),
             delay=numbers.uniform(0, 2.5),
+            fault=numbers.randrange(2**32),
         )
         for number in range(1, ROUNDS + 1)
         for offset, goal in enumerate(("up", "rebuild", "down"))
@@ -73,11 +119,16 @@ def test_an_interrupted_command_succeeds_when_run_again(site: Site, cut: Cut) ->
     if cut.goal == "rebuild":
         site.configure({"machines": {"memory": memory}})
     interrupt(site, cut)
+    if WITH_FAULTS:
+        cut.cause_fault(site)
 
     if cut.goal == "down":
         site.down()
+    elif WITH_FAULTS:
+        heal(site)
     else:
         site.up()
+    if cut.goal != "down":
         assert fetch(site.outputs()["url"]).text == (site.clone / "site" / "index.html").read_text()
         wait_until("all nodes active, all services complete", site.is_whole)
         assert site.preview() == {}
@@ -88,6 +139,15 @@ def test_an_interrupted_command_succeeds_when_run_again(site: Site, cut: Cut) ->
     assert not list(site.state.rglob("locks/organization/**/*.json")), "a lock is left"
     if cut.goal == "down":
         assert site.left() == []
+
+
+def heal(site: Site) -> None:
+    """Run `make up`; where it fails, do what it says: `make repair`, then `make up`."""
+    for command in ("make up", "make repair", "make up"):
+        call = site.begin("heal", command).wait(UP_SECONDS)
+        if call.status == 0:
+            return
+    raise AssertionError(f"not healed: {call.text}")
 
 
 def interrupt(site: Site, cut: Cut) -> None:

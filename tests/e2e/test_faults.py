@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.life import assert_steady, index, repair, status, wait_until_whole
+from tests.e2e.life import assert_steady, have_backend_on, index, repair, status, wait_until_whole
 from tests.e2e.load import Record
-from tests.e2e.site import Site, wait_until
+from tests.e2e.site import Site, docker, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults]
 
@@ -171,7 +171,7 @@ def test_a_locked_node_is_named_and_joins_again(trio: Site, table: list[Row]) ->
 def test_a_manager_that_is_cut_off_from_the_leader_stops_nobody(trio: Site, table: list[Row]) -> None:
     others = " ".join(trio.address(node) for node in PROXIES)
     cut = f"for other in {others}; do iptables -I INPUT -s $other -j DROP; done"
-    with under_load(trio, table, "the first manager is cut off from the others", wait=6) as row:
+    with under_load(trio, table, "the first manager is cut off from the others") as row:
         on_host(trio, "core-01", cut)
         wait_until("a leader of the rest", lambda: "Leader" in " ".join(trio.members()[node] for node in PROXIES))
         wait_until("its death in the swarm", lambda: "Down" in trio.members()["core-01"])
@@ -180,6 +180,36 @@ def test_a_manager_that_is_cut_off_from_the_leader_stops_nobody(trio: Site, tabl
         on_host(trio, "core-01", cut.replace("-I", "-D"))
         wait_until_whole(trio)
         row.heals("the network", text, "core-01: is not in this stack's swarm")
+
+
+# --- what hangs -------------------------------------------------------------------------------------------------------
+
+LOG_LINES = 5000
+"""Requests whose log lines fill a container's output many times."""
+
+
+def test_a_node_that_hangs_delays_visitors_once(trio: Site, table: list[Row]) -> None:
+    have_backend_on(trio, "core-03")
+    with under_load(trio, table, "a node with a backend hangs", ("core-02",)) as row:
+        docker("pause", trio.container("core-03"))
+        wait_until("a leader of the rest", lambda: trio.on_node("core-01", "docker", "node", "ls", "-q", check=False))
+        wait_until("its death in the swarm", lambda: "Down" in trio.members()["core-03"])
+        said = next(finding["what"] for finding in status(trio)["findings"] if finding["part"] == "core-03")
+        docker("unpause", trio.container("core-03"))
+        wait_until_whole(trio)
+        row.heals("nothing", said, "does not answer")
+
+
+def test_a_docker_that_hangs_delays_nobody(trio: Site, table: list[Row]) -> None:
+    with under_load(trio, table, "Docker on a node hangs") as row:
+        on_host(trio, "core-03", "pkill -STOP -x dockerd")
+        urls = f"http://{trio.address('core-03')}/?[1-{LOG_LINES}]"
+        answers = on_host(trio, "core-03", f"curl -s -o /dev/null -w '%{{http_code}}\\n' '{urls}' | sort | uniq -c")
+        assert answers.split() == [str(LOG_LINES), "200"]
+        said = next(finding["what"] for finding in status(trio)["findings"] if finding["part"] == "core-03")
+        on_host(trio, "core-03", "pkill -CONT -x dockerd")
+        wait_until_whole(trio)
+        row.heals("nothing", said, "answers and its Docker does not")
 
 
 # --- the product's own words ------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from tests.e2e.life import (
     assert_steady,
     change,
     entries,
+    have_backend_on,
     index,
     is_whole,
     machine_ids,
@@ -410,18 +411,6 @@ def timed_change(site: Site, word: str, without: str = "") -> tuple[float, str]:
     text = site.up(fails=bool(without)).text
     assert not without or re.search(rf"^up after \d+ s, except for: {without}$", text, re.MULTILINE), text
     return time.monotonic() - begin, text
-
-
-def have_backend_on(site: Site, node: str) -> None:
-    """Move one of the backends to a node; the proxy on the node it leaves stops for a moment."""
-    backends = site.running("backend")
-    if node not in backends:
-        site.swarm("node", "update", "--availability", "drain", backends[0])
-        wait_until(
-            f"a backend on {node}", lambda: len(site.running("backend")) == 2 and node in site.running("backend")
-        )
-        site.swarm("node", "update", "--availability", "active", backends[0])
-        wait_until_whole(site)
 
 
 @contextlib.contextmanager
