@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 # Parallel targets would change the same stack.
 .NOTPARALLEL:
 SOURCES := __main__.py components tests tools
-.PHONY: help up check e2e life chaos faults preview pr-preview down status repair ssh logs env bench plot docs fmt lock
+.PHONY: help up check e2e life chaos faults preview pr-preview down status repair ssh context logs env bench plot docs fmt lock
 
 help: ## list these commands
 	@sed -nE 's/^([a-z0-9-]+):.* ## (.*)/\1\t\2/p' Makefile | expand -t 12
@@ -49,6 +49,9 @@ repair: ## restore whatever is dead, missing or changed by hand
 
 ssh: ## open a shell on a node (make ssh NODE=core-01)
 	@tools/setup preview && . ./.env && python -m tools.folder && tools/ssh $(NODE)
+
+context: ## a Docker context of the stack, for docker --context swarm-site-dev node ls (make context REMOVE=1)
+	@tools/setup preview && . ./.env && python -m tools.context $(if $(REMOVE),remove)
 
 logs: ## show the logs of all services, with task and node names
 	@tools/setup preview && . ./.env && python -m tools.folder && tools/logs

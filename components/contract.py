@@ -102,6 +102,7 @@ IDENTITY_FILE = StackFile(
 PROVIDER_FILE = StackFile("provider", "derived", "provider of the stack's machines")
 NODES_FILE = StackFile("nodes", "derived", "today's nodes, a line each: name, address, role")
 SSH_CONFIG_FILE = StackFile("ssh_config", "derived", "ssh entry of the alias `swarm-manager`")
+CONTEXT_FILE = StackFile("context_ssh_config", "local", "ssh entry of the Docker context, after `make context`")
 KEY_FILE = StackFile("key", "local", "private key that opens machines created here; `key.pub` beside it")
 AUTHORIZED_KEYS = StackFile("authorized_keys", "local", "the public key as nodes that are containers mount it")
 MACHINES = StackFile("machines", "local", "one folder a machine")

@@ -3,6 +3,7 @@
 
 AUTHORIZED_KEYS="${WORK-}/authorized_keys"
 CLUSTER_COMPLETE="${WORK-}/complete"
+CONTEXT_FILE="${WORK-}/context_ssh_config"
 DISSOLVING="${WORK-}/leaving"
 EMULATED="${WORK-}/emulated"
 FOLDER_CONTENT="/srv/swarm-site/content"

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from components.contract import FOLDER_HOST, MACHINE_ADOPTED, PACKAGE
-from tools import folder, stack, state
+from tools import context, folder, stack, state
 from tools.stack import ToolError
 
 
@@ -21,6 +21,7 @@ def down() -> int:
     )
     if stack.pulumi("destroy", "--yes", "--skip-preview", "--suppress-outputs") != 0:
         raise ToolError("make down failed; fix the error above and run it again")
+    context.remove()
     swept = stack.script("machines/sweep.sh", PROVIDER=provider)
     print(swept.stdout, end="")
     if swept.returncode != 0:

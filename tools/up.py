@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from email.message import Message
 
 from components.contract import LABEL_DRAINED, Step
-from tools import folder, services, stack, wake
+from tools import context, folder, services, stack, wake
 from tools.observe import Finding, ask_swarm, outside_finding, page_fault, task_findings
 from tools.stack import NodeEntry, Resources, ToolError
 
@@ -60,6 +60,7 @@ def up() -> int:
         show(refused_by_swarm(dead))
         raise ToolError("make up failed; fix the error above and run it again")
     known = stack.resources()
+    context.refresh()
     outside = outside_swarm(dead)
     for entry in stack.nodes():  # reread: a node that was behind may have been removed
         if entry.name in behind and entry.name not in [finding.part for finding in outside]:
