@@ -172,7 +172,7 @@ def _misplaced(folder: Path, *, is_named_in_full: bool) -> str:
         return "holds the project itself, which every visitor could fetch"
     for private in _private_folders():
         if place in (private, *private.parents) or private in place.parents:
-            return f"has to do with the state and keys of stacks, in {private}, which every visitor could fetch"
+            return f"overlaps {private}, the folder of states and keys, which every visitor could fetch"
     return ""
 
 

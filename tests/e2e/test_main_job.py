@@ -179,12 +179,13 @@ def test_the_logs_of_all_proxies_and_backends_name_their_nodes(running: Site) ->
     for node in nodes["proxy"]:
         fetch(running.proxy_url(node))
 
-    text = running.run("logs", "make logs", seconds=NODE_SECONDS).text
+    tasks = [f"{service}\\.\\S+@{node}" for service in nodes for node in nodes[service]]
 
-    for service in nodes:
-        for node in nodes[service]:
-            assert re.search(rf"\b{service}\.\S+@{node} ", text), f"{service} on {node} is missing"
-    assert '"GET / HTTP/1.1" 200' in text
+    def missing() -> list[str]:
+        text = running.run("logs", "make logs", seconds=NODE_SECONDS).text
+        return [task for task in tasks if not re.search(rf'\b{task} .*"GET / HTTP/1.1" 200', text)]
+
+    wait_until("the requests of all tasks", lambda: not missing())
 
 
 def test_a_node_pulls_images_without_a_proxy(running: Site) -> None:
@@ -221,8 +222,12 @@ def test_a_second_copy_of_the_site_is_one_value_and_every_tool_shows_it(running:
     routed = fetch(running.outputs()["url"], headers={"Host": "docs.example"})
     assert (routed.status, routed.text) == (200, index(running))
     assert re.search(r"^docs +2/2 ", running.run("status", "make status", seconds=UP_SECONDS).text, re.MULTILINE)
-    logs = running.run("logs", "make logs", seconds=NODE_SECONDS).text
-    assert re.search(rf"\bdocs\.\S+@{nodes[0]} ", logs)
+    wait_until(
+        "its requests in the logs",
+        lambda: re.search(
+            rf'\bdocs\.\S+@{nodes[0]} .*"GET / ', running.run("logs", "make logs", seconds=NODE_SECONDS).text
+        ),
+    )
 
     running.swarm("service", "rm", "docs")
     wait_until("the end of its containers", lambda: not running.containers("docs"))

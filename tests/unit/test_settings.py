@@ -868,7 +868,7 @@ def test_a_page_about_keys_and_a_public_one_are_no_private_key(project: Path, te
 
 OUTSIDE = "is outside the project, at {}; to serve that folder on purpose, name it from /"
 WITH_PROJECT = "holds the project itself, which every visitor could fetch"
-WITH_STATE = "has to do with the state and keys of stacks, in {}, which every visitor could fetch"
+WITH_STATE = "overlaps {}, the folder of states and keys, which every visitor could fetch"
 
 
 @pytest.fixture
