@@ -19,15 +19,16 @@ START = "service/start"
 UPDATE: docker.ServiceUpdateConfigArgsDict = {
     "parallelism": 1,
     "monitor": "3s",
-    "delay": "0s",
+    "delay": "1s",
     "max_failure_ratio": "0.0",
     "failure_action": "rollback",
 }
-"""One task at a time. A task that fails within the monitored time rolls the update back."""
+"""One task at a time. A task that fails within the monitored time rolls the update back. Without the delay, the swarm
+may replace the next task before it has noticed the failure."""
 ROLLBACK: docker.ServiceRollbackConfigArgsDict = {
     "parallelism": 1,
     "monitor": "1s",
-    "delay": "0s",
+    "delay": "1s",
     "max_failure_ratio": "0.0",
     "failure_action": "pause",
 }

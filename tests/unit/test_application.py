@@ -10,7 +10,7 @@ from components.service import START, capacity
 from components.settings import ApplicationSettings, ContentSettings
 from tests.unit.harness import COMMAND, SERVICE, SERVICE_CONFIG, Run, cluster, image, nodes, run
 
-POLICY = {"parallelism": 1, "order": "stop-first", "delay": "0s", "maxFailureRatio": "0.0"}
+POLICY = {"parallelism": 1, "order": "stop-first", "delay": "1s", "maxFailureRatio": "0.0"}
 PROBE = "http://127.0.0.1/.swarm-site/health"
 
 

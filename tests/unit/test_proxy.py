@@ -19,7 +19,7 @@ BACKEND = Route(name="backend", hosts=[], endpoints=ENDPOINTS, read_timeout=2)
 DOCS = Route(name="docs", hosts=["docs.example", "d.example"], endpoints=["192.168.56.11:8081"], read_timeout=2)
 PRIVATE = Route(name="private", hosts=[], endpoints=["192.168.56.11:8082"], read_timeout=2)
 PROBE = "http://127.0.0.1:80/.swarm-site/configuration"
-POLICY = {"parallelism": 1, "order": "start-first", "delay": "0s", "maxFailureRatio": "0.0"}
+POLICY = {"parallelism": 1, "order": "start-first", "delay": "1s", "maxFailureRatio": "0.0"}
 
 
 def made(
