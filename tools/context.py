@@ -34,7 +34,7 @@ def context() -> int:
         raise ToolError(f"stack {stack.STACK} has no swarm; run: make up")
     _write_entry()
     _include()
-    verb = "update" if NAME in _docker("context", "ls", "--format", "{{.Name}}").split() else "create"
+    verb = "update" if _exists() else "create"
     _docker("context", verb, NAME, "--docker", f"host=ssh://{NAME}", "--description", f"swarm of stack {stack.STACK}")
     print(f"ready, from any folder: docker --context {NAME} node ls")
     return 0
@@ -52,7 +52,7 @@ def remove() -> bool:
     is_included = config.exists() and _line() in config.read_text()
     if not is_included and not _entry_file().exists():
         return False
-    if NAME in _docker("context", "ls", "--format", "{{.Name}}").split():
+    if _exists():
         _docker("context", "rm", "--force", NAME)
     if is_included:
         own = config.read_text().replace(_line(), "", 1)
@@ -74,6 +74,10 @@ def entry(text: str) -> str:
         own += f"Match final originalhost {NAME}\n  LogLevel ERROR\n"
     own = own.replace(ALIAS, NAME).replace("env WORK=", f"env -C {shlex.quote(place)} WORK=")
     return re.sub(r"^( *IdentityFile) (\.work/.*)$", rf'\1 "{place}/\2"', own, flags=re.MULTILINE)
+
+
+def _exists() -> bool:
+    return NAME in _docker("context", "ls", "--format", "{{.Name}}").split()
 
 
 def _write_entry() -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from components.backend import backend_folder
 from components.contract import (
     EMULATED,
     HEALTH_PATH,
@@ -332,7 +333,7 @@ def recover() -> Resources:
     if deployment.get("pending_operations"):
         _drop_pending_operations()
         print("the last run was interrupted; its unfinished steps run again")
-    elif not any(state.backend_folder()):
+    elif not any(backend_folder()):
         _require_lock(_by_urn(deployment))
     return _by_urn(deployment)
 
@@ -377,7 +378,7 @@ def _drop_pending_operations() -> None:
 
 
 def _locks() -> Iterator[Path]:
-    for folder in state.backend_folder():
+    for folder in backend_folder():
         yield from sorted((folder / "locks" / "organization" / PACKAGE / STACK).glob("*.json"))
 
 

@@ -6,11 +6,11 @@ import os
 import re
 import shutil
 import time
-import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from components.backend import backend_folder
 from components.contract import PACKAGE
 from tools.steps import ToolError
 
@@ -23,13 +23,6 @@ ROOM_MB = 16
 
 State = dict[str, Any]
 """A state file's document, as in `pulumi stack export --file`, below `checkpoint` and `latest`."""
-
-
-def backend_folder() -> Iterator[Path]:
-    """Yield the folder of all stacks' states, if it is on this machine."""
-    url = urllib.parse.urlsplit(os.environ.get("PULUMI_BACKEND_URL", ""))
-    if url.scheme == "file":
-        yield Path(urllib.parse.unquote(url.path)) / ".pulumi"
 
 
 def files(stack: str) -> Iterator[Path]:

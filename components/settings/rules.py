@@ -4,11 +4,11 @@ import ipaddress
 import itertools
 import os
 import re
-import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from components import contract
+from components.backend import backend_folder
 from components.release import is_private_key, listing
 from components.settings.faults import fault
 from components.settings.models import DEFAULTS, MachinesSettings, SwarmSettings
@@ -181,9 +181,7 @@ def _private_folders() -> Iterator[Path]:
     work = contract.PROJECT / ".work"
     if work.is_symlink():
         yield work.resolve().parent
-    backend = urllib.parse.urlsplit(os.environ.get("PULUMI_BACKEND_URL", ""))
-    if backend.scheme == "file":
-        yield Path(urllib.parse.unquote(backend.netloc + backend.path)).expanduser().resolve()
+    yield from (folder.parent.resolve() for folder in backend_folder())
 
 
 RULES: Mapping[Callable[..., Iterator[str]], tuple[str, ...]] = {

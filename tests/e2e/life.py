@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -87,6 +88,12 @@ def have_backend_on(site: Site, node: str) -> None:
         )
         site.swarm("node", "update", "--availability", "active", backends[0])
         wait_until_whole(site)
+
+
+def state_file(site: Site) -> Path:
+    """Return the state file of the site's stack."""
+    (found,) = site.state.rglob(f"stacks/*/{site.stack}.json")
+    return found
 
 
 def status(site: Site) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.e2e.life import state_file
 from tests.e2e.site import PROJECT, UP_SECONDS, Background, Site, docker, fetch, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.life]
@@ -49,7 +50,7 @@ def stop_docker(site: Site, numbers: random.Random) -> None:
 
 def damage_state(site: Site, numbers: random.Random) -> None:
     """Cut off the stack's state file."""
-    (path,) = site.state.rglob(f"stacks/*/{site.stack}.json")
+    path = state_file(site)
     data = path.read_bytes()
     path.write_bytes(data[: numbers.randrange(len(data))])
 

@@ -8,11 +8,10 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.life import assert_steady, have_backend_on, index, repair, status, wait_until_whole
+from tests.e2e.life import assert_steady, have_backend_on, index, repair, state_file, status, wait_until_whole
 from tests.e2e.load import Record
 from tests.e2e.site import Site, docker, wait_until
 
@@ -79,12 +78,6 @@ def under_load(
     assert measured.failed <= failed, record
     assert measured.slowest <= wait, record
     assert_steady(site)
-
-
-def state_file(site: Site) -> Path:
-    """Return the state file of the site's stack."""
-    (found,) = site.state.rglob(f"stacks/*/{site.stack}.json")
-    return found
 
 
 def on_host(site: Site, node: str, script: str) -> str:

@@ -18,7 +18,8 @@ BASIC_PROGRAMS = (
     *("tail", "timeout", "touch", "tr", "uname"),
 )
 OWN_FILES = (
-    *("components/__init__.py", "components/contract.py", "tools/__init__.py", "tools/daemon", "tools/engines.py"),
+    *("components/__init__.py", "components/backend.py", "components/contract.py"),
+    *("tools/__init__.py", "tools/daemon", "tools/engines.py"),
     *("tools/environment.py", "tools/golang.py", "tools/lib.sh", "tools/official_engine.py", "tools/packages"),
     *("tools/setup", "tools/state.py", "tools/step", "tools/steps.py"),
 )
